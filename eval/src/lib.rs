@@ -1,0 +1,1 @@
+//! Retrieval data sets, measures and significance tests.

@@ -1,0 +1,1 @@
+//! The LFM2 search policy: nodes, constrained decoding, batched scheduling.

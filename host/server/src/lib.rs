@@ -1,0 +1,1 @@
+//! The orion command: index, search, evaluate.

@@ -1,0 +1,1 @@
+//! Runs sandboxed search strategies over an index and a policy.

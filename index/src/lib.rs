@@ -1,0 +1,1 @@
+//! Lexical and dense index with one atomic commit.

@@ -1,0 +1,1 @@
+//! Dense CPU kernels with run-time dispatch and a fixed order of reduction.

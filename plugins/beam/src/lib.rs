@@ -1,0 +1,1 @@
+//! The paper's beam search over a search policy.

@@ -1,0 +1,1 @@
+//! The standard strategies, built as components and carried as bytes.

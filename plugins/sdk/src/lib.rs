@@ -1,0 +1,1 @@
+//! Write Orion search strategies in Rust.

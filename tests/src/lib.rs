@@ -1,0 +1,1 @@
+//! End to end tests, hostile guests, golden data and benchmarks.

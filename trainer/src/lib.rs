@@ -1,0 +1,1 @@
+//! Makes new weights for the search policy.
