@@ -57,21 +57,21 @@ impl FromStr for Measure {
 
     fn from_str(name: &str) -> Result<Self, EvalError> {
         let unknown = || EvalError::UnknownMeasure { got: name.to_owned() };
-        let with_cut =
-            |prefix: &str| name.strip_prefix(prefix).and_then(|k| k.parse::<u32>().ok()).filter(|k| 0 < *k);
         match name {
             "map" => return Ok(Self::AveragePrecision),
             "recip_rank" => return Ok(Self::ReciprocalRank),
             "ndcg" => return Ok(Self::Ndcg),
             _ => {}
         }
-        let cut: [(&str, fn(u32) -> Self); 4] = [
-            ("P_", Self::Precision),
-            ("recall_", Self::Recall),
-            ("ndcg_cut_", Self::NdcgCut),
-            ("success_", Self::Success),
-        ];
-        cut.iter().find_map(|(prefix, make)| with_cut(prefix).map(make)).ok_or_else(unknown)
+        let (family, cut) = name.rsplit_once('_').ok_or_else(unknown)?;
+        let k = cut.parse::<u32>().ok().filter(|k| 0 < *k).ok_or_else(unknown)?;
+        match family {
+            "P" => Ok(Self::Precision(k)),
+            "recall" => Ok(Self::Recall(k)),
+            "ndcg_cut" => Ok(Self::NdcgCut(k)),
+            "success" => Ok(Self::Success(k)),
+            _ => Err(unknown()),
+        }
     }
 }
 
