@@ -1,0 +1,194 @@
+//! Matrix tiles: a few rows times one or more panels of sixteen columns, accumulated in registers.
+//!
+//! Why here: `linear` and `attention` both reduce to this outer product. Each element of a tile is one lane of one
+//! accumulator, so its chain of multiply-adds runs over the depth in order whatever the shape of the tile; that is the
+//! whole reason for outer products instead of dot products.
+//!
+//! A panel holds sixteen columns: entry k is the sixteen values that meet `a[r][k]`.
+#![expect(unsafe_code, reason = "register tiles over raw pointers; the callers check the bounds")]
+
+use crate::lanes::{LANES, V16};
+
+/// What an accumulator holds before the first multiply-add.
+#[derive(Clone, Copy)]
+pub(crate) enum Start {
+    /// Zero.
+    Zero,
+    /// One value for each column, shared by all rows.
+    Columns(*const f32),
+    /// What the output holds: the chain goes on from an earlier range of the depth.
+    Output,
+}
+
+/// A product of row-major `a` and panels, added up over `depth`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    /// First row; `depth` floats are read of each.
+    pub(crate) a: *const f32,
+    /// Floats from one row of `a` to the next.
+    pub(crate) a_row_stride: usize,
+    pub(crate) depth: usize,
+    /// First panel.
+    pub(crate) b: *const f32,
+    /// Floats from one panel to the next.
+    pub(crate) b_panel_stride: usize,
+    /// Floats from one entry of a panel to the next; sixteen are read at each.
+    pub(crate) b_depth_stride: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_row_stride: usize,
+    pub(crate) rows: usize,
+    /// Columns written; the last panel may hold more, which are computed and dropped.
+    pub(crate) columns: usize,
+    pub(crate) start: Start,
+}
+
+/// The whole product, panel by panel, and within a panel tile by tile: one panel stays in the first-level cache while
+/// the rows pass by.
+///
+/// # Safety
+/// All ranges that [`Product`] describes must be in bounds, `c` must overlap nothing else, and the instruction set of
+/// `V` must be present.
+#[inline(always)]
+pub(crate) unsafe fn product<V: V16>(p: Product) {
+    // Few rows leave registers free: several panels in flight hide the latency of the multiply-adds.
+    let abreast = match p.rows {
+        1 if V::TILE_ROWS > 2 => 4,
+        2 | 3 if V::TILE_ROWS > 3 => 2,
+        _ => 1,
+    };
+    let mut panel = 0;
+    while panel * LANES < p.columns {
+        let left = (p.columns - panel * LANES).div_ceil(LANES);
+        let width = if left < abreast { 1 } else { abreast };
+        // SAFETY: `panel` is below the number of panels that `p` describes.
+        unsafe {
+            let mut part = p;
+            part.b = p.b.add(panel * p.b_panel_stride);
+            part.c = p.c.add(panel * LANES);
+            part.columns = (p.columns - panel * LANES).min(width * LANES);
+            if let Start::Columns(values) = p.start {
+                part.start = Start::Columns(values.add(panel * LANES));
+            }
+            match width {
+                4 => tile::<V, 1, 4>(part),
+                2 if p.rows == 2 => tile::<V, 2, 2>(part),
+                2 => tile::<V, 3, 2>(part),
+                _ => row_tiles::<V>(part),
+            }
+        }
+        panel += width;
+    }
+}
+
+/// One panel times all rows, in tiles of nearly equal height.
+///
+/// # Safety
+/// As for [`product`], with one panel.
+#[inline(always)]
+unsafe fn row_tiles<V: V16>(p: Product) {
+    let tiles = p.rows.div_ceil(V::TILE_ROWS);
+    let mut row = 0;
+    for i in 0..tiles {
+        let height = (p.rows - row).div_ceil(tiles - i);
+        // SAFETY: `row + height` is at most `p.rows`.
+        unsafe {
+            let mut part = p;
+            part.a = p.a.add(row * p.a_row_stride);
+            part.c = p.c.add(row * p.c_row_stride);
+            match height {
+                1 => tile::<V, 1, 1>(part),
+                2 => tile::<V, 2, 1>(part),
+                3 => tile::<V, 3, 1>(part),
+                4 => tile::<V, 4, 1>(part),
+                5 => tile::<V, 5, 1>(part),
+                _ => tile::<V, 6, 1>(part),
+            }
+        }
+        row += height;
+    }
+}
+
+/// `R` rows times `P` panels.
+///
+/// # Safety
+/// As for [`product`], with exactly `R` rows and `P` panels.
+#[inline(always)]
+unsafe fn tile<V: V16, const R: usize, const P: usize>(t: Product) {
+    // SAFETY: all offsets stay within the ranges that the caller answers for.
+    unsafe {
+        let mut sums = [[V::splat(0.0); P]; R];
+        match t.start {
+            Start::Zero => {}
+            Start::Columns(values) => {
+                for j in 0..P {
+                    let value = load_some::<V>(values.add(j * LANES), t.columns - j * LANES);
+                    for row in &mut sums {
+                        row[j] = value;
+                    }
+                }
+            }
+            Start::Output => {
+                for (r, row) in sums.iter_mut().enumerate() {
+                    for (j, sum) in row.iter_mut().enumerate() {
+                        let at = t.c.add(r * t.c_row_stride + j * LANES);
+                        *sum = load_some::<V>(at, t.columns - j * LANES);
+                    }
+                }
+            }
+        }
+        let mut b = t.b;
+        for k in 0..t.depth {
+            let mut entry = [V::splat(0.0); P];
+            for (j, value) in entry.iter_mut().enumerate() {
+                *value = V::load(b.add(j * t.b_panel_stride));
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let a = V::splat(*t.a.add(r * t.a_row_stride + k));
+                for (sum, value) in row.iter_mut().zip(entry) {
+                    *sum = a.mul_add(value, *sum);
+                }
+            }
+            b = b.add(t.b_depth_stride);
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (j, sum) in row.iter().enumerate() {
+                let at = t.c.add(r * t.c_row_stride + j * LANES);
+                store_some::<V>(*sum, at, t.columns - j * LANES);
+            }
+        }
+    }
+}
+
+/// The first `count` lanes, at most sixteen; the rest are 0.
+///
+/// # Safety
+/// `min(count, 16)` floats must be readable.
+#[inline(always)]
+pub(crate) unsafe fn load_some<V: V16>(from: *const f32, count: usize) -> V {
+    // SAFETY: no more than `count` floats are read from `from`; the copy is 16 floats long.
+    unsafe {
+        if count >= LANES {
+            return V::load(from);
+        }
+        let mut copy = [0.0f32; LANES];
+        std::ptr::copy_nonoverlapping(from, copy.as_mut_ptr(), count);
+        V::load(copy.as_ptr())
+    }
+}
+
+/// Stores the first `count` lanes, at most sixteen.
+///
+/// # Safety
+/// `min(count, 16)` floats must be writable.
+#[inline(always)]
+pub(crate) unsafe fn store_some<V: V16>(value: V, to: *mut f32, count: usize) {
+    // SAFETY: no more than `count` floats are written to `to`; the copy is 16 floats long.
+    unsafe {
+        if count >= LANES {
+            return value.store(to);
+        }
+        let mut copy = [0.0f32; LANES];
+        value.store(copy.as_mut_ptr());
+        std::ptr::copy_nonoverlapping(copy.as_ptr(), to, count);
+    }
+}
