@@ -1,1 +1,48 @@
 //! The standard strategies, built as components and carried as bytes.
+//!
+//! `build.rs` builds them from `plugins/`, so that a built `orion` is one file. Nothing here knows wasmtime: the bytes
+//! go to the host's loader like those of any other plugin.
+
+/// One standard strategy.
+#[derive(Clone, Copy, Debug)]
+pub struct Component {
+    /// The name by which the strategy describes itself.
+    pub name: &'static str,
+    /// A WebAssembly component for the world `orion:search/strategy`.
+    pub bytes: &'static [u8],
+}
+
+static COMPONENTS: &[Component] = include!(concat!(env!("OUT_DIR"), "/components.rs"));
+
+/// All standard strategies, plain ones first.
+pub fn components() -> &'static [Component] {
+    COMPONENTS
+}
+
+/// The standard strategy of this name.
+pub fn component(name: &str) -> Option<&'static Component> {
+    COMPONENTS.iter().find(|component| component.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_standard_strategy_is_there_and_small() {
+        let names: Vec<&str> = components().iter().map(|component| component.name).collect();
+        assert_eq!(names, ["lexical", "dense", "hybrid"]);
+        for component in components() {
+            // The preamble of a component: magic, version 0x0d, layer 1.
+            assert_eq!(component.bytes[..8], *b"\0asm\x0d\0\x01\0", "{}", component.name);
+            // A tenth of a megabyte: beyond that something large has crept into the SDK.
+            assert!(component.bytes.len() < 100_000, "{}: {} bytes", component.name, component.bytes.len());
+        }
+    }
+
+    #[test]
+    fn components_are_found_by_name() {
+        assert_eq!(component("hybrid").map(|found| found.name), Some("hybrid"));
+        assert!(component("sorcery").is_none());
+    }
+}

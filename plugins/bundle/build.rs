@@ -1,0 +1,170 @@
+//! Builds the standard strategies for wasm with a nested cargo, makes components of them, and checks what they import.
+//!
+//! The nested cargo has its own target folder, so it never waits for the outer one's lock, and an environment cleared
+//! of everything the outer one set (flags, wrappers, profiles): a component is the same from `cargo build`, `cargo
+//! clippy` and `cargo test`, in every profile. It runs again only when the plugins, the contract or the workspace
+//! manifest change.
+#![expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use wit_component::{ComponentEncoder, DecodedWasm};
+use wit_parser::WorldItem;
+
+/// What is built: each package and its components, in the order in which `components()` lists them.
+const PACKAGES: &[(&str, &[&str])] = &[("orion-plain", &["lexical", "dense", "hybrid"])];
+
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Everything a component depends on, relative to the workspace root.
+const INPUTS: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "rust-toolchain.toml",
+    "wit",
+    "plugins/sdk/Cargo.toml",
+    "plugins/sdk/src",
+    "plugins/plain/Cargo.toml",
+    "plugins/plain/src",
+    "plugins/plain/components",
+    "plugins/beam/Cargo.toml",
+    "plugins/beam/src",
+    "plugins/beam/components",
+];
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() {
+    if let Err(error) = build() {
+        eprintln!("error: the standard strategies could not be built: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<()> {
+    let root = path_from("CARGO_MANIFEST_DIR")?.join("../..").canonicalize()?;
+    let out = path_from("OUT_DIR")?;
+    println!("cargo::rerun-if-changed=build.rs");
+    for input in INPUTS {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+
+    add_missing_target()?;
+    let modules = build_modules(&root, &target_folder(&out)?)?;
+
+    let mut listing = String::from("&[\n");
+    for name in PACKAGES.iter().flat_map(|(_, names)| *names) {
+        let module = fs::read(modules.join(format!("{name}.wasm")))?;
+        let component = componentise(name, &module)?;
+        fs::write(out.join(format!("{name}.wasm")), component)?;
+        listing += &format!(
+            "    Component {{ name: \"{name}\", bytes: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}.wasm\")) }},\n"
+        );
+    }
+    listing += "]\n";
+    fs::write(out.join("components.rs"), listing)?;
+    Ok(())
+}
+
+/// `plugins` in the outer target folder: shared by all profiles, removed by `cargo clean`.
+fn target_folder(out: &Path) -> Result<PathBuf> {
+    // OUT_DIR is TARGET/PROFILE/build/PACKAGE-HASH/out.
+    let target = out.ancestors().nth(4).ok_or_else(|| format!("unexpected OUT_DIR `{}`", out.display()))?;
+    Ok(target.join("plugins"))
+}
+
+fn path_from(variable: &str) -> Result<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("cargo did not set `{variable}`").into())
+}
+
+/// Adds the wasm target where it is missing: not every machine installs what `rust-toolchain.toml` lists.
+fn add_missing_target() -> Result<()> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let printed = Command::new(&rustc).args(["--print", "target-libdir", "--target", TARGET]).output()?;
+    let libraries = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
+    if printed.status.success() && libraries.is_dir() {
+        return Ok(());
+    }
+    println!("cargo::warning=adding the Rust target {TARGET} for the standard strategies");
+    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
+    match added {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!(
+            "the Rust target `{TARGET}` is missing, and `rustup target add {TARGET}` failed:\n{}",
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into()),
+        Err(error) => Err(format!(
+            "the Rust target `{TARGET}` is missing, and rustup, which could add it, did not start: {error}\n\
+             hint: install the target with your distribution's package manager, or install Rust through rustup"
+        )
+        .into()),
+    }
+}
+
+/// Runs the nested cargo; returns the folder that holds the core modules.
+fn build_modules(root: &Path, target_folder: &Path) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root).args([
+        "build",
+        "--locked",
+        "--examples",
+        "--profile",
+        "plugin",
+        "--target",
+        TARGET,
+    ]);
+    command.arg("--target-dir").arg(target_folder);
+    for (package, _) in PACKAGES {
+        command.args(["--package", package]);
+    }
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(belongs_to_outer_build) {
+            command.env_remove(name);
+        }
+    }
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(format!("the nested cargo failed:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(target_folder.join(TARGET).join("plugin").join("examples"))
+}
+
+/// Whether a variable says something about the outer build alone. Where cargo finds its home, its network and its
+/// share of the machine stays.
+fn belongs_to_outer_build(name: &str) -> bool {
+    const KEPT: &[&str] =
+        &["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    const CLEARED: &[&str] =
+        &["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY", "OUT_DIR", "PROFILE", "TARGET"];
+    !KEPT.iter().any(|kept| name.starts_with(kept)) && CLEARED.iter().any(|cleared| name.starts_with(cleared))
+}
+
+/// Makes a component of a core module and refuses one that imports anything outside the contract.
+fn componentise(name: &str, module: &[u8]) -> Result<Vec<u8>> {
+    let component = ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(|encoder| encoder.encode())
+        .map_err(|error| format!("`{name}` could not be made a component: {error:#}"))?;
+    let decoded = wit_component::decode(&component)
+        .map_err(|error| format!("the component `{name}` cannot be read back: {error:#}"))?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        return Err(format!("`{name}` became a WIT package instead of a component").into());
+    };
+    // Types that the world itself names are listed as imports too; they give access to nothing.
+    let imports =
+        resolve.worlds[world].imports.iter().filter(|(_, item)| !matches!(item, WorldItem::Type { .. }));
+    for (key, _) in imports {
+        let import = resolve.name_world_key(key);
+        if !import.starts_with("orion:search/") {
+            return Err(format!("`{name}` imports `{import}`; plugins may import only `orion:search`").into());
+        }
+    }
+    Ok(component)
+}

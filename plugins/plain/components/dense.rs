@@ -1,0 +1,3 @@
+//! The component `dense`.
+
+orion_sdk::export!(orion_plain::Dense);

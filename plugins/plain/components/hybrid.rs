@@ -1,0 +1,3 @@
+//! The component `hybrid`.
+
+orion_sdk::export!(orion_plain::Hybrid);

@@ -1,0 +1,3 @@
+//! The component `lexical`.
+
+orion_sdk::export!(orion_plain::Lexical);

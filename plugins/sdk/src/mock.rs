@@ -1,0 +1,1 @@
+//! A scripted in-memory world for native unit tests of strategies.
