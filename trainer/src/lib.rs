@@ -1,1 +1,17 @@
 //! Makes new weights for the search policy.
+//!
+//! The line of the crate follows the data: `trajectories` walks retrieval results and writes records, `tokenizer`
+//! learns a vocabulary, `data` encodes records with the policy crate's own trajectory format, `model` and `ops` are
+//! the differentiable LFM2, `optim` moves its weights, `sft` is the loop with checkpoints and resume, `report`
+//! measures what was learned, and `nano` runs the whole line for the policy that ships.
+//!
+//! candle is a dependency of this crate alone: serving runs on the fixed-order kernels of `orion-kernels`, and a test
+//! holds both forward passes together to 1e-5.
+
+pub mod data;
+pub mod error;
+pub mod model;
+pub mod ops;
+pub mod optim;
+
+pub use error::{Result, TrainError};

@@ -1,0 +1,81 @@
+//! What can go wrong in training, as one small enum.
+
+use std::path::PathBuf;
+
+/// A failure of a training command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A file could not be read or written.
+    #[error("could not {action} `{}`: {source}", path.display())]
+    File {
+        /// `read`, `write`, `create`, ….
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file's content is not what it should be.
+    #[error("could not use `{}`: expected {expected}, got {got}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        expected: String,
+        /// What it holds.
+        got: String,
+    },
+    /// A setting is out of range or contradicts another.
+    #[error("could not use setting `{name}`: expected {expected}, got {got}")]
+    Setting {
+        /// The setting, as written in the TOML file.
+        name: &'static str,
+        /// Accepted values.
+        expected: String,
+        /// The value given.
+        got: String,
+    },
+    /// Training left the range of useful numbers.
+    #[error("stopped at step {step}: expected a finite loss and gradient, got loss {loss} and norm {norm}")]
+    Diverged {
+        /// The optimiser step.
+        step: u64,
+        /// The loss of that step.
+        loss: f32,
+        /// The gradient norm of that step.
+        norm: f32,
+    },
+    /// A tensor operation failed: a defect of shape or memory.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The tokenizers library refused something.
+    #[error("tokenizer failed: {0}")]
+    Tokenizer(String),
+    /// The policy crate refused something.
+    #[error("policy checkpoint failed: {0}")]
+    Policy(String),
+    /// The index refused something.
+    #[error("index failed: {0}")]
+    Index(String),
+}
+
+/// Result of a training operation.
+pub type Result<T> = std::result::Result<T, TrainError>;
+
+impl TrainError {
+    /// Wraps an I/O error with what was attempted on which path.
+    pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+
+    /// A content error.
+    pub fn content(
+        path: impl Into<PathBuf>,
+        expected: impl Into<String>,
+        got: impl std::fmt::Display,
+    ) -> Self {
+        Self::Content { path: path.into(), expected: expected.into(), got: got.to_string() }
+    }
+}
