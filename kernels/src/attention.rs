@@ -4,9 +4,12 @@
 //! over the head's dimensions; an output is one chain over the positions in order.
 #![expect(unsafe_code, reason = "tiles over strided heads; bounds are checked here")]
 
+use std::cell::RefCell;
+
 use crate::activations::{softmax, softmax_in_place};
 use crate::dots::dot_one;
 use crate::lanes::{LANES, V16, at_level, level};
+use crate::threads::{SharedOut, Threads};
 use crate::tile::{Product, Start, load_some, product, store_some};
 
 /// Heads of one attention layer.
@@ -138,61 +141,81 @@ unsafe fn weighted_sum<V: V16>(
     }
 }
 
-/// Attention of every position of one sequence to every position of it, for an encoder.
+/// Attention of every position of each sequence to every position of the same sequence, for an encoder.
 ///
-/// `qkv` is row-major `[positions, 3 * heads * head_dim]`: queries, keys and values side by side; `out` is
-/// `[positions, heads * head_dim]`. `scratch` is working memory and may be reused from call to call. Runs on the
-/// caller's thread: sequences are what to spread over threads.
+/// Sequences lie one after the other without padding; `lengths` holds their positions. `qkv` is row-major
+/// `[sum of lengths, 3 * heads * head_dim]`: queries, keys and values side by side; `out` is
+/// `[sum of lengths, heads * head_dim]`. A sequence has the same bits alone and beside others.
 ///
 /// # Panics
 /// Where a slice does not have the stated shape, or `kv_heads` is not `heads`.
 pub fn bidirectional_attention(
     qkv: &[f32],
-    positions: usize,
+    lengths: &[usize],
     shape: AttentionShape,
-    scratch: &mut Vec<f32>,
     out: &mut [f32],
+    threads: &Threads,
 ) {
     let AttentionShape { heads, kv_heads, head_dim, .. } = shape;
     let width = heads * head_dim;
+    let total: usize = lengths.iter().sum();
     assert_eq!(kv_heads, heads, "encoders share no key heads");
-    assert_eq!(qkv.len(), positions * 3 * width, "qkv must be [{positions}, {}]", 3 * width);
-    assert_eq!(out.len(), positions * width, "out must be [{positions}, {width}]");
+    assert_eq!(qkv.len(), total * 3 * width, "qkv must be [{total}, {}]", 3 * width);
+    assert_eq!(out.len(), total * width, "out must be [{total}, {width}]");
     if out.is_empty() {
         return;
     }
-    let key_panels = positions.div_ceil(LANES);
-    let value_panels = head_dim.div_ceil(LANES);
-    let (keys, values) = (key_panels * head_dim * LANES, value_panels * positions * LANES);
-    scratch.clear();
-    scratch.resize(keys + values + ROWS_AT_ONCE * positions, 0.0);
+    let starts: Vec<usize> = lengths
+        .iter()
+        .scan(0, |next, &length| {
+            let start = *next;
+            *next += length;
+            Some(start)
+        })
+        .collect();
     let at = level();
-    for head in 0..heads {
-        at_level!(at, one_head(qkv: &[f32], positions: usize, head: usize, shape: AttentionShape, scratch: &mut [f32], out: &mut [f32]));
-    }
+    let shared = SharedOut::new(out);
+    threads.run(lengths.len() * heads, |part| {
+        let (sequence, head) = (part / heads, part % heads);
+        let (start, positions) = (starts[sequence], lengths[sequence]);
+        let rows = &qkv[start * 3 * width..][..positions * 3 * width];
+        // SAFETY: the head's columns of the sequence's rows, which no other part writes; in bounds as checked above.
+        let to = unsafe { shared.get().add(start * width + head * head_dim) };
+        SCRATCH.with_borrow_mut(|scratch| {
+            at_level!(at, one_head(rows: &[f32], positions: usize, head: usize, shape: AttentionShape, scratch: &mut Vec<f32>, to: *mut f32));
+        });
+    });
+}
+
+thread_local! {
+    /// Packed keys and values and scores of the head at work: some 90 kB at 256 positions.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Query rows whose scores are held at once: 24 rows of 256 scores are 24 KiB.
 const ROWS_AT_ONCE: usize = 24;
 
-/// One head of [`bidirectional_attention`].
+/// One head of one sequence of [`bidirectional_attention`]; `out` is the head's first column.
 ///
 /// # Safety
-/// Shapes as checked there; the instruction set of `V` must be present.
+/// Shapes as checked there; `out` must have `positions` rows, `heads * head_dim` floats apart; the instruction set of `V` must be present.
 #[inline(always)]
 unsafe fn one_head<V: V16>(
     qkv: &[f32],
     positions: usize,
     head: usize,
     shape: AttentionShape,
-    scratch: &mut [f32],
-    out: &mut [f32],
+    scratch: &mut Vec<f32>,
+    out: *mut f32,
 ) {
     let AttentionShape { heads, head_dim, scale, .. } = shape;
     let width = heads * head_dim;
     let (key_panels, value_panels) = (positions.div_ceil(LANES), head_dim.div_ceil(LANES));
-    let (keys, rest) = scratch.split_at_mut(key_panels * head_dim * LANES);
-    let (values, scores) = rest.split_at_mut(value_panels * positions * LANES);
+    let (key_floats, value_floats) = (key_panels * head_dim * LANES, value_panels * positions * LANES);
+    // What is left from another head is overwritten, or lies in columns that are computed and dropped.
+    scratch.resize(scratch.len().max(key_floats + value_floats + ROWS_AT_ONCE * positions), 0.0);
+    let (keys, rest) = scratch.split_at_mut(key_floats);
+    let (values, scores) = rest.split_at_mut(value_floats);
     // Panels of sixteen keys; the scale is put on the keys here, once, instead of on every score.
     for (j, row) in qkv.chunks_exact(3 * width).enumerate() {
         let key = &row[width + head * head_dim..][..head_dim];
@@ -234,7 +257,7 @@ unsafe fn one_head<V: V16>(
                 b: values.as_ptr(),
                 b_panel_stride: positions * LANES,
                 b_depth_stride: LANES,
-                c: out.as_mut_ptr().add(row * width + head * head_dim),
+                c: out.add(row * width),
                 c_row_stride: width,
                 rows,
                 columns: head_dim,
@@ -323,20 +346,31 @@ mod tests {
         }
 
         #[test]
-        fn sequences_equal_their_twin(
-            positions in 1usize..60, heads in 1usize..4, head_dim in 1usize..40, seed: u64,
+        fn sequences_equal_their_twin_alone_and_beside_others(
+            lengths in proptest::collection::vec(1usize..60, 1..4), heads in 1usize..4, head_dim in 1usize..40,
+            seed: u64,
         ) {
             let shape = AttentionShape { heads, kv_heads: heads, head_dim, scale: 0.4 };
             let width = heads * head_dim;
-            let qkv = numbers(positions * 3 * width, seed);
-            let mut out = vec![9.0; positions * width];
-            bidirectional_attention(&qkv, positions, shape, &mut Vec::new(), &mut out);
-            let column = |i: usize| -> Vec<f32> {
-                qkv.chunks(3 * width).flat_map(|row| row[i * width..][..width].iter().copied()).collect()
-            };
-            let (q, keys, values) = (column(0), column(1), column(2));
-            for (row, got) in q.chunks(width).zip(out.chunks(width)) {
-                prop_assert!(close(got, &twin(row, &keys, &values, shape)));
+            let total: usize = lengths.iter().sum();
+            let qkv = numbers(total * 3 * width, seed);
+            let mut out = vec![9.0; total * width];
+            bidirectional_attention(&qkv, &lengths, shape, &mut out, &Threads::new(2));
+            let mut start = 0;
+            for length in lengths {
+                let rows = &qkv[start * 3 * width..][..length * 3 * width];
+                let got = &out[start * width..][..length * width];
+                let mut alone = vec![9.0; length * width];
+                bidirectional_attention(rows, &[length], shape, &mut alone, &Threads::new(1));
+                prop_assert_eq!(&alone, got);
+                let column = |i: usize| -> Vec<f32> {
+                    rows.chunks(3 * width).flat_map(|row| row[i * width..][..width].iter().copied()).collect()
+                };
+                let (q, keys, values) = (column(0), column(1), column(2));
+                for (row, got_row) in q.chunks(width).zip(got.chunks(width)) {
+                    prop_assert!(close(got_row, &twin(row, &keys, &values, shape)));
+                }
+                start += length;
             }
         }
     }

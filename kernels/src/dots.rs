@@ -6,8 +6,8 @@
 #![expect(unsafe_code, reason = "vector loops over slices; bounds are checked here")]
 
 use crate::lanes::{LANES, Level, V16, at_level, level};
-use crate::linear::{SharedOut, split};
-use crate::threads::Threads;
+use crate::linear::split;
+use crate::threads::{SharedOut, Threads};
 use crate::tile::load_some;
 
 /// Vectors of one task of [`dot_many`]: some 400 kB at 384 dimensions.
@@ -76,7 +76,7 @@ pub(crate) fn dot_many_at(
     assert!(vectors.len().is_multiple_of(dimensions), "vectors must be rows of {dimensions}");
     let (query_count, vector_count) = (queries.len() / dimensions, vectors.len() / dimensions);
     assert_eq!(out.len(), query_count * vector_count, "out must be [{query_count}, {vector_count}]");
-    let shared = SharedOut(out.as_mut_ptr());
+    let shared = SharedOut::new(out);
     let tasks = vector_count.div_ceil(VECTORS_PER_TASK);
     threads.run(tasks, |task| {
         let (first, last) = (split(vector_count, tasks, task), split(vector_count, tasks, task + 1));

@@ -6,7 +6,7 @@
 #![expect(unsafe_code, reason = "threads write disjoint parts of one output through a raw pointer")]
 
 use crate::lanes::{LANES, Level, V16, at_level, level};
-use crate::threads::Threads;
+use crate::threads::{SharedOut, Threads};
 use crate::tile::{Product, Start, product};
 
 /// Depth of one pass over a panel: 16 KiB of panel and 6 KiB of rows fit a first-level cache of 32 KiB.
@@ -110,22 +110,6 @@ pub fn linear(x: &[f32], rows: usize, w: &Packed, bias: Option<&[f32]>, out: &mu
     linear_at(level(), x, rows, w, bias, out, threads);
 }
 
-/// A pointer that threads may share because they write disjoint parts behind it.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedOut(pub(crate) *mut f32);
-
-impl SharedOut {
-    /// The pointer, by a method so that closures capture the wrapper and not its field.
-    pub(crate) fn get(self) -> *mut f32 {
-        self.0
-    }
-}
-
-// SAFETY: only a pointer; each use says why its writes are disjoint.
-unsafe impl Send for SharedOut {}
-// SAFETY: as above.
-unsafe impl Sync for SharedOut {}
-
 pub(crate) fn linear_at(
     at: Level,
     x: &[f32],
@@ -149,7 +133,7 @@ pub(crate) fn linear_at(
     let wanted = if rows * inputs * outputs < SERIAL_WORK { 1 } else { threads.count() * TASKS_PER_THREAD };
     // At least four panels a task: that many are in flight for one row.
     let column_tasks = wanted.div_ceil(row_tasks).min(panels.div_ceil(4)).max(1);
-    let shared = SharedOut(out.as_mut_ptr());
+    let shared = SharedOut::new(out);
     threads.run(row_tasks * column_tasks, |task| {
         let (row_task, column_task) = (task / column_tasks, task % column_tasks);
         let (row, row_end) = (split(rows, row_tasks, row_task), split(rows, row_tasks, row_task + 1));

@@ -144,7 +144,52 @@ impl Threads {
     }
 }
 
+/// A pointer that threads may share because they write disjoint parts behind it.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedOut<T>(*mut T);
+
+impl<T> SharedOut<T> {
+    pub(crate) fn new(out: &mut [T]) -> Self {
+        Self(out.as_mut_ptr())
+    }
+
+    /// The pointer; by a method, so that closures capture the wrapper and not its field.
+    pub(crate) fn get(&self) -> *mut T {
+        self.0
+    }
+}
+
+// SAFETY: only a pointer; each use says why its writes are disjoint, and the values behind it may change threads.
+unsafe impl<T: Send> Send for SharedOut<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedOut<T> {}
+
 static GLOBAL: OnceLock<Threads> = OnceLock::new();
+
+impl Threads {
+    /// Calls `work(first, chunk)` once with each chunk of `chunk_len` values, the last one shorter where it does not
+    /// come out even; `first` is the place of the chunk's first value in `data`. As [`Threads::run`] otherwise.
+    ///
+    /// # Panics
+    /// Where `chunk_len` is 0.
+    pub fn run_chunks<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        assert!(chunk_len > 0, "chunks must hold something");
+        let total = data.len();
+        let shared = SharedOut::new(data);
+        self.run(total.div_ceil(chunk_len), |part| {
+            let first = part * chunk_len;
+            let count = chunk_len.min(total - first);
+            // SAFETY: within `data`, which is borrowed until `run` returns; each part is run once and the chunks of
+            // different parts are disjoint.
+            work(first, unsafe { std::slice::from_raw_parts_mut(shared.get().add(first), count) });
+        });
+    }
+}
 
 impl Drop for Threads {
     fn drop(&mut self) {
@@ -252,6 +297,20 @@ mod tests {
             let done = AtomicUsize::new(0);
             pool.run(8, |_| count_one(&done));
             assert_eq!(done.load(SeqCst), 8);
+        }
+    }
+
+    #[test]
+    fn chunks_cover_the_data_once() {
+        let pool = Threads::new(3);
+        for count in [0, 1, 7, 8, 9] {
+            let mut data = vec![0; count];
+            pool.run_chunks(&mut data, 4, |first, chunk| {
+                for (i, value) in chunk.iter_mut().enumerate() {
+                    *value += first + i + 1;
+                }
+            });
+            assert_eq!(data, (1..=count).collect::<Vec<_>>());
         }
     }
 
