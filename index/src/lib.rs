@@ -1,1 +1,48 @@
 //! Lexical and dense index with one atomic commit.
+//!
+//! Documents go in by one [`Writer`] (`writer.rs`: write-ahead log, vector segments, one commit point) and are
+//! searched through immutable snapshots, [`Searcher`] (`searcher.rs`): BM25, exact cosine, or both fused, each with
+//! typed filters. Everything here is synchronous and knows nothing of plugins, models or servers.
+//!
+//! Invariants:
+//! - A change is acknowledged once [`Writer::sync`] or [`Writer::commit`] returns, and is then never lost.
+//! - Both halves of a snapshot hold the same documents.
+//! - Rankings are ordered by score descending, then id ascending, and depend on the documents and the query alone,
+//!   not on threads, batches, or how often segments were merged. (Scores of deleted documents' words linger in
+//!   BM25's statistics until a merge, as in every search engine of this kind.)
+//! - No clock, no environment, no ambient randomness.
+
+mod cache;
+mod document;
+mod embed;
+mod error;
+mod files;
+mod filter;
+mod fusion;
+mod index;
+mod lexical;
+mod log;
+mod manifest;
+mod phase;
+mod scan;
+mod searcher;
+mod settings;
+mod vectors;
+mod writer;
+
+pub use cache::EmbeddingCache;
+pub use document::{Document, Kind, MAX_ID_BYTES, StoredDocument, Value, parse_date};
+pub use embed::Embedder;
+pub use error::{IndexError, Result};
+pub use filter::Filter;
+pub use fusion::{FUSION_DEPTH, Fusion, fuse};
+pub use index::{Index, IndexStats, OpenOptions, Progress};
+#[doc(hidden)]
+pub use phase::{Hook, Phase};
+pub use searcher::{Hit, Mode, Query, Searcher};
+pub use settings::{DenseSettings, FORMAT, IndexSettings, Language};
+pub use writer::{CommitInfo, Writer};
+
+pub mod encoder;
+
+pub use encoder::{Encoder, EncoderError, EncoderOptions};

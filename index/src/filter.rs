@@ -1,0 +1,498 @@
+//! Filters over typed metadata: a small expression language, evaluated once per snapshot into one bit for each
+//! document, which both halves then honour.
+//!
+//! ```text
+//! expression = term { "OR" term }         term = factor { "AND" factor }
+//! factor     = "NOT" factor | "(" expression ")" | name operator value
+//! operator   = ":" | "=" | "!=" | "<" | "<=" | ">" | ">="
+//! value      = word | "quoted \" string"
+//! ```
+//!
+//! `:` and `=` are equality; on text metadata `:` holds where every word of the value occurs. Order is defined for
+//! numbers and dates (`2024-05-06` or RFC 3339). A document without the field satisfies no comparison, `!=` included.
+//! A name that no document has is an error, because it is a typing mistake more often than not.
+
+use crate::document::{Kind, parse_date};
+use crate::error::{IndexError, Result};
+use crate::lexical;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tantivy::columnar::{Column, ColumnType, DynamicColumn, NumericalType};
+use tantivy::index::SegmentId;
+use tantivy::query::{BitSetDocSet, ConstScorer, EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight};
+use tantivy::tokenizer::TextAnalyzer;
+use tantivy::{BitSet, DocId, SegmentReader};
+
+/// A parsed filter expression.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    expression: String,
+    node: Node,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Node {
+    Or(Vec<Node>),
+    And(Vec<Node>),
+    Not(Box<Node>),
+    Compare { name: String, name_at: usize, operator: Operator, operand: String, operand_at: usize },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl Operator {
+    fn is_order(self) -> bool {
+        !matches!(self, Self::Equal | Self::NotEqual)
+    }
+
+    fn holds<T: PartialOrd>(self, left: T, right: T) -> bool {
+        match self {
+            Self::Equal => left == right,
+            Self::NotEqual => left != right,
+            Self::Less => left < right,
+            Self::LessOrEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterOrEqual => left >= right,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Token {
+    Open,
+    Close,
+    Operator(Operator),
+    Word(String),
+    Quoted(String),
+}
+
+impl Token {
+    fn describe(&self) -> String {
+        match self {
+            Self::Open => "`(`".to_owned(),
+            Self::Close => "`)`".to_owned(),
+            Self::Operator(_) => "an operator".to_owned(),
+            Self::Word(word) | Self::Quoted(word) => format!("`{word}`"),
+        }
+    }
+}
+
+/// How deep expressions may nest; far beyond what people write, far below the stack.
+const DEEPEST: usize = 64;
+
+struct Parser<'a> {
+    expression: &'a str,
+    tokens: Vec<(usize, Token)>,
+    at: usize,
+    depth: usize,
+}
+
+impl Filter {
+    /// Parses an expression such as `year >= 2019 AND (lang:en OR NOT draft = true)`.
+    pub fn parse(expression: &str) -> Result<Self> {
+        let tokens = tokens(expression)?;
+        let mut parser = Parser { expression, tokens, at: 0, depth: 0 };
+        let node = parser.expression()?;
+        if parser.at < parser.tokens.len() {
+            return Err(parser.unexpected("`AND`, `OR` or the end"));
+        }
+        Ok(Self { expression: expression.to_owned(), node })
+    }
+
+    /// The expression as it was given.
+    pub fn expression(&self) -> &str {
+        &self.expression
+    }
+}
+
+impl std::str::FromStr for Filter {
+    type Err = IndexError;
+    fn from_str(expression: &str) -> Result<Self> {
+        Self::parse(expression)
+    }
+}
+
+fn failed(expression: &str, at: usize, expected: &str, got: String) -> IndexError {
+    IndexError::Filter { expression: expression.to_owned(), at, expected: expected.to_owned(), got }
+}
+
+fn tokens(expression: &str) -> Result<Vec<(usize, Token)>> {
+    let characters: Vec<char> = expression.chars().collect();
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while at < characters.len() {
+        let start = at;
+        let following = characters.get(at + 1).copied();
+        at += 1;
+        let token = match (characters[start], following) {
+            (space, _) if space.is_whitespace() => continue,
+            ('(', _) => Token::Open,
+            (')', _) => Token::Close,
+            (':' | '=', _) => Token::Operator(Operator::Equal),
+            ('!' | '<' | '>', Some('=')) => {
+                at += 1;
+                Token::Operator(match characters[start] {
+                    '!' => Operator::NotEqual,
+                    '<' => Operator::LessOrEqual,
+                    _ => Operator::GreaterOrEqual,
+                })
+            }
+            ('<', _) => Token::Operator(Operator::Less),
+            ('>', _) => Token::Operator(Operator::Greater),
+            ('"', _) => {
+                let mut text = String::new();
+                loop {
+                    match characters.get(at).copied() {
+                        None => return Err(failed(expression, start, "a closing `\"`", "the end".to_owned())),
+                        Some('"') => break,
+                        Some('\\') if matches!(characters.get(at + 1), Some('"' | '\\')) => {
+                            text.push(characters[at + 1]);
+                            at += 2;
+                        }
+                        Some(character) => {
+                            text.push(character);
+                            at += 1;
+                        }
+                    }
+                }
+                at += 1;
+                Token::Quoted(text)
+            }
+            _ => {
+                // A `:` inside a value belongs to it (times, URLs), right after a name it is the operator.
+                let after_operator = matches!(tokens.last(), Some((_, Token::Operator(_))));
+                let ends = |character: char| {
+                    character.is_whitespace()
+                        || matches!(character, '(' | ')' | '"' | '=' | '!' | '<' | '>')
+                        || (character == ':' && !after_operator)
+                };
+                while at < characters.len() && !ends(characters[at]) {
+                    at += 1;
+                }
+                Token::Word(characters[start..at].iter().collect())
+            }
+        };
+        tokens.push((start, token));
+    }
+    Ok(tokens)
+}
+
+impl Parser<'_> {
+    fn unexpected(&self, expected: &str) -> IndexError {
+        let (at, got) = match self.tokens.get(self.at) {
+            Some((at, token)) => (*at, token.describe()),
+            None => (self.expression.chars().count(), "the end".to_owned()),
+        };
+        failed(self.expression, at, expected, got)
+    }
+
+    fn accept_word(&mut self, keyword: &str) -> bool {
+        let found =
+            matches!(self.tokens.get(self.at), Some((_, Token::Word(word))) if word.eq_ignore_ascii_case(keyword));
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expression(&mut self) -> Result<Node> {
+        let mut nodes = vec![self.term()?];
+        while self.accept_word("OR") {
+            nodes.push(self.term()?);
+        }
+        Ok(if nodes.len() == 1 { nodes.remove(0) } else { Node::Or(nodes) })
+    }
+
+    fn term(&mut self) -> Result<Node> {
+        let mut nodes = vec![self.factor()?];
+        while self.accept_word("AND") {
+            nodes.push(self.factor()?);
+        }
+        Ok(if nodes.len() == 1 { nodes.remove(0) } else { Node::And(nodes) })
+    }
+
+    fn factor(&mut self) -> Result<Node> {
+        if self.depth == DEEPEST {
+            return Err(self.unexpected("at most 64 nested levels"));
+        }
+        self.depth += 1;
+        let node = self.factor_inside();
+        self.depth -= 1;
+        node
+    }
+
+    fn factor_inside(&mut self) -> Result<Node> {
+        if self.accept_word("NOT") {
+            return Ok(Node::Not(Box::new(self.factor()?)));
+        }
+        match self.tokens.get(self.at).cloned() {
+            Some((_, Token::Open)) => {
+                self.at += 1;
+                let node = self.expression()?;
+                match self.tokens.get(self.at) {
+                    Some((_, Token::Close)) => self.at += 1,
+                    _ => return Err(self.unexpected("`)`")),
+                }
+                Ok(node)
+            }
+            Some((name_at, Token::Word(name))) => {
+                self.at += 1;
+                let Some((_, Token::Operator(operator))) = self.tokens.get(self.at).cloned() else {
+                    return Err(self.unexpected("one of `:`, `=`, `!=`, `<`, `<=`, `>`, `>=`"));
+                };
+                self.at += 1;
+                let Some((operand_at, Token::Word(operand) | Token::Quoted(operand))) =
+                    self.tokens.get(self.at).cloned()
+                else {
+                    return Err(self.unexpected("a value"));
+                };
+                self.at += 1;
+                Ok(Node::Compare { name, name_at, operator, operand, operand_at })
+            }
+            _ => Err(self.unexpected("a metadata name, `NOT` or `(`")),
+        }
+    }
+}
+
+/// The documents of one snapshot that a filter lets through: one bit set for each segment.
+#[derive(Clone)]
+pub(crate) struct Selection(Arc<BTreeMap<SegmentId, BitSet>>);
+
+impl Selection {
+    /// Evaluates `filter` over all segments of a snapshot, deleted documents included.
+    pub(crate) fn evaluate(
+        filter: &Filter,
+        dir: &Path,
+        readers: &[SegmentReader],
+        kinds: &BTreeMap<String, Kind>,
+        analysis: &TextAnalyzer,
+    ) -> Result<Self> {
+        let scope = Scope { filter, dir, kinds, analysis };
+        let sets = readers
+            .iter()
+            .map(|reader| Ok((reader.segment_id(), scope.node(&filter.node, reader)?)))
+            .collect::<Result<_>>()?;
+        // Without segments nothing was checked yet.
+        if readers.is_empty() {
+            scope.check(&filter.node)?;
+        }
+        Ok(Self(Arc::new(sets)))
+    }
+
+    pub(crate) fn contains(&self, segment: SegmentId, document: DocId) -> bool {
+        self.0.get(&segment).is_some_and(|set| set.contains(document))
+    }
+}
+
+impl std::fmt::Debug for Selection {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Selection({} segments)", self.0.len())
+    }
+}
+
+struct Scope<'a> {
+    filter: &'a Filter,
+    dir: &'a Path,
+    kinds: &'a BTreeMap<String, Kind>,
+    analysis: &'a TextAnalyzer,
+}
+
+/// The right-hand side of a comparison, converted to the field's type.
+enum Operand {
+    Words(Vec<String>),
+    Number(f64),
+    Date(i64),
+    Boolean(bool),
+}
+
+impl Scope<'_> {
+    fn check(&self, node: &Node) -> Result<()> {
+        match node {
+            Node::Or(nodes) | Node::And(nodes) => nodes.iter().try_for_each(|node| self.check(node)),
+            Node::Not(inner) => self.check(inner),
+            Node::Compare { name, name_at, operator, operand, operand_at } => {
+                self.operand(name, *name_at, *operator, operand, *operand_at).map(|_| ())
+            }
+        }
+    }
+
+    fn operand(
+        &self,
+        name: &str,
+        name_at: usize,
+        operator: Operator,
+        operand: &str,
+        operand_at: usize,
+    ) -> Result<Operand> {
+        let expression = &self.filter.expression;
+        let Some(kind) = self.kinds.get(name) else {
+            let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+            let expected = format!("one of the metadata names [{}]", known.join(", "));
+            return Err(failed(expression, name_at, &expected, format!("`{name}`")));
+        };
+        if operator.is_order() && !matches!(kind, Kind::Number | Kind::Date) {
+            let got = format!("an order comparison of {} `{name}`", kind.name());
+            return Err(failed(expression, name_at, "equality", got));
+        }
+        let wrong = |expected: &str| failed(expression, operand_at, expected, format!("`{operand}`"));
+        match kind {
+            Kind::Keyword => Ok(Operand::Words(vec![operand.to_owned()])),
+            Kind::Text => Ok(Operand::Words(lexical::words(self.analysis, operand))),
+            Kind::Number => match operand.parse::<f64>() {
+                Ok(number) if number.is_finite() => Ok(Operand::Number(number)),
+                _ => Err(wrong("a finite number")),
+            },
+            Kind::Date => {
+                parse_date(operand).map(Operand::Date).ok_or_else(|| wrong("a date, `2024-05-06` or RFC 3339"))
+            }
+            Kind::Boolean => match operand {
+                "true" => Ok(Operand::Boolean(true)),
+                "false" => Ok(Operand::Boolean(false)),
+                _ => Err(wrong("`true` or `false`")),
+            },
+        }
+    }
+
+    fn node(&self, node: &Node, reader: &SegmentReader) -> Result<BitSet> {
+        let max_doc = reader.max_doc();
+        let combined = |sets: Vec<BitSet>, all: bool| {
+            let mut result = BitSet::with_max_value(max_doc);
+            for document in 0..max_doc {
+                let mut each = sets.iter().map(|set| set.contains(document));
+                if if all { each.all(|inside| inside) } else { each.any(|inside| inside) } {
+                    result.insert(document);
+                }
+            }
+            result
+        };
+        match node {
+            Node::Or(nodes) | Node::And(nodes) => {
+                let sets = nodes.iter().map(|node| self.node(node, reader)).collect::<Result<Vec<_>>>()?;
+                Ok(combined(sets, matches!(node, Node::And(_))))
+            }
+            Node::Not(inner) => {
+                let mut set = BitSet::with_max_value_and_full(max_doc);
+                let inside = self.node(inner, reader)?;
+                (0..max_doc).filter(|&document| inside.contains(document)).for_each(|document| set.remove(document));
+                Ok(set)
+            }
+            Node::Compare { name, name_at, operator, operand, operand_at } => {
+                let value = self.operand(name, *name_at, *operator, operand, *operand_at)?;
+                self.compare(name, *operator, &value, reader)
+            }
+        }
+    }
+
+    fn compare(&self, name: &str, operator: Operator, operand: &Operand, reader: &SegmentReader) -> Result<BitSet> {
+        let lexical = || IndexError::lexical("read metadata", self.dir);
+        let io = |error: std::io::Error| lexical()(error.into());
+        let mut result = BitSet::with_max_value(reader.max_doc());
+        let path = format!("columns.{name}");
+        let handles = reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())?;
+        for handle in handles {
+            match (operand, handle.column_type()) {
+                (Operand::Words(words), ColumnType::Str) => {
+                    let DynamicColumn::Str(column) = handle.open().map_err(io)? else { continue };
+                    let mut wanted = Vec::new();
+                    for word in words {
+                        wanted.push(column.dictionary().term_ord(word.as_bytes()).map_err(io)?);
+                    }
+                    for document in 0..reader.max_doc() {
+                        let ordinals: Vec<u64> = column.term_ords(document).collect();
+                        if ordinals.is_empty() {
+                            continue;
+                        }
+                        let equal = wanted.iter().all(|ordinal| ordinal.is_some_and(|one| ordinals.contains(&one)));
+                        if equal == (operator == Operator::Equal) {
+                            result.insert(document);
+                        }
+                    }
+                }
+                (Operand::Number(number), ColumnType::I64 | ColumnType::U64 | ColumnType::F64) => {
+                    let column = handle.open().map_err(io)?.coerce_numerical(NumericalType::F64);
+                    if let Some(DynamicColumn::F64(column)) = column {
+                        scan(&column, &mut result, |value| operator.holds(value, *number));
+                    }
+                }
+                (Operand::Date(seconds), ColumnType::DateTime) => {
+                    if let DynamicColumn::DateTime(column) = handle.open().map_err(io)? {
+                        scan(&column, &mut result, |value| operator.holds(value.into_timestamp_secs(), *seconds));
+                    }
+                }
+                (Operand::Boolean(wanted), ColumnType::Bool) => {
+                    if let DynamicColumn::Bool(column) = handle.open().map_err(io)? {
+                        scan(&column, &mut result, |value| operator.holds(value, *wanted));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(result)
+    }
+}
+
+fn scan<T: PartialOrd + Copy + std::fmt::Debug + Send + Sync + 'static>(
+    column: &Column<T>,
+    result: &mut BitSet,
+    holds: impl Fn(T) -> bool,
+) {
+    for document in 0..result.max_value() {
+        if column.values_for_doc(document).any(&holds) {
+            result.insert(document);
+        }
+    }
+}
+
+/// As a query, a selection matches its documents and adds nothing to their scores.
+impl Query for Selection {
+    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Weight for Selection {
+    fn scorer(&self, reader: &SegmentReader, _boost: f32) -> tantivy::Result<Box<dyn Scorer>> {
+        Ok(match self.0.get(&reader.segment_id()) {
+            Some(set) => Box::new(ConstScorer::new(BitSetDocSet::from(set.clone()), 0.0)),
+            None => Box::new(EmptyScorer),
+        })
+    }
+
+    fn explain(&self, _: &SegmentReader, _: DocId) -> tantivy::Result<Explanation> {
+        Ok(Explanation::new("filter", 0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_parse_or_say_where_they_do_not() {
+        let check = |expression: &str, expected: &str| {
+            let got = match Filter::parse(expression) {
+                Ok(_) => "ok".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(got, expected, "{expression}");
+        };
+        check("year >= 2019 AND lang:en", "ok");
+        check("NOT (a=1 or b != \"x \\\" y\") and url:http://x.y/z", "ok");
+        check("at > 2024-05-06T10:00:00Z", "ok");
+        check("", "filter `` at character 0: expected a metadata name, `NOT` or `(`, got the end");
+        check("a", "filter `a` at character 1: expected one of `:`, `=`, `!=`, `<`, `<=`, `>`, `>=`, got the end");
+        check("a:", "filter `a:` at character 2: expected a value, got the end");
+        check("(a:1", "filter `(a:1` at character 4: expected `)`, got the end");
+        check("a:1 b:2", "filter `a:1 b:2` at character 4: expected `AND`, `OR` or the end, got `b`");
+        check("a:\"x", "filter `a:\"x` at character 2: expected a closing `\"`, got the end");
+        let deep = format!("{}a:1", "NOT ".repeat(100_000));
+        assert!(Filter::parse(&deep).is_err());
+    }
+}

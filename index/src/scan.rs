@@ -1,0 +1,131 @@
+//! Exact dense search: every living row against every query, in parallel, best k kept.
+//!
+//! A score is one `orion_kernels::dot`, the same bits whatever else is asked beside it and however many threads
+//! there are; ties go to the smaller id. So results depend on the collection and the query alone.
+
+use crate::vectors::Segment;
+use std::cmp::Ordering;
+use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+
+/// Rows of one piece of work: 384-dimensional rows of this many fill half a megabyte, which stays in the cache
+/// while all queries of the batch pass over it.
+const BLOCK_ROWS: usize = 512;
+
+/// Where a row's document is in the lexical half: segment ordinal and document number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    pub(crate) segment: u32,
+    pub(crate) document: u32,
+}
+
+/// A segment with the slot of each row; `None` where the row is dead.
+#[derive(Debug, Clone)]
+pub(crate) struct PlacedSegment {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) slots: Vec<Option<Slot>>,
+}
+
+/// The best `k` candidates seen, by score descending and then `tie`.
+pub(crate) struct Top<F> {
+    k: usize,
+    kept: Vec<(f32, Slot)>,
+    /// Score of the k-th best, once there are k.
+    floor: f32,
+    tie: F,
+}
+
+impl<F: Fn(Slot, Slot) -> Ordering> Top<F> {
+    pub(crate) fn new(k: usize, tie: F) -> Self {
+        Self { k, kept: Vec::new(), floor: f32::NEG_INFINITY, tie }
+    }
+
+    pub(crate) fn push(&mut self, score: f32, slot: Slot) {
+        // Equal scores are kept until `cut` can compare ids.
+        if self.floor <= score {
+            self.kept.push((score, slot));
+            if 2 * self.k.max(16) <= self.kept.len() {
+                self.cut();
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        let tie = &self.tie;
+        let order = |left: &(f32, Slot), right: &(f32, Slot)| {
+            right.0.total_cmp(&left.0).then_with(|| tie(left.1, right.1))
+        };
+        if self.k < self.kept.len() && 0 < self.k {
+            self.kept.select_nth_unstable_by(self.k - 1, order);
+            self.kept.truncate(self.k);
+            self.floor = self.kept[self.k - 1].0;
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<(f32, Slot)> {
+        let tie = &self.tie;
+        self.kept.sort_by(|left, right| right.0.total_cmp(&left.0).then_with(|| tie(left.1, right.1)));
+        self.kept.truncate(self.k);
+        self.kept
+    }
+}
+
+/// For each query ([queries, dimensions], row-major) its best `k` rows among those that `wanted` lets through.
+pub(crate) fn search(
+    segments: &[PlacedSegment],
+    queries: &[f32],
+    dimensions: usize,
+    k: usize,
+    wanted: &(dyn Fn(Slot) -> bool + Sync),
+    tie: &(dyn Fn(Slot, Slot) -> Ordering + Sync),
+) -> Vec<Vec<(f32, Slot)>> {
+    let query_count = queries.len() / dimensions;
+    let mut blocks = Vec::new();
+    for (place, segment) in segments.iter().enumerate() {
+        for start in (0..segment.slots.len()).step_by(BLOCK_ROWS) {
+            blocks.push((place, start, (start + BLOCK_ROWS).min(segment.slots.len())));
+        }
+    }
+    let threads = orion_kernels::Threads::global();
+    // Few parts, so that each fills its own lists and there is little to merge at the end.
+    let parts = (threads.count() * 4).min(blocks.len());
+    let found: Mutex<Vec<Vec<(f32, Slot)>>> = Mutex::new(vec![Vec::new(); query_count]);
+    threads.run(parts, |part| {
+        let mut tops: Vec<_> = (0..query_count).map(|_| Top::new(k, tie)).collect();
+        let mut scores = vec![0.0; query_count * BLOCK_ROWS];
+        for &(place, start, end) in &blocks[part * blocks.len() / parts..(part + 1) * blocks.len() / parts] {
+            let slots = &segments[place].slots[start..end];
+            let living: Vec<(usize, Slot)> = (0_usize..)
+                .zip(slots)
+                .filter_map(|(row, slot)| slot.filter(|&slot| wanted(slot)).map(|slot| (row, slot)))
+                .collect();
+            if living.is_empty() {
+                continue;
+            }
+            let rows = &segments[place].segment.rows()[start * dimensions..end * dimensions];
+            let row_count = end - start;
+            // scores: [queries, rows of the block]
+            let scores = &mut scores[..query_count * row_count];
+            orion_kernels::dot_many(queries, rows, dimensions, scores, threads);
+            for (top, scores) in tops.iter_mut().zip(scores.chunks_exact(row_count)) {
+                for &(row, slot) in &living {
+                    // Adding zero turns a negative zero into zero, so that the two tie.
+                    top.push(scores[row] + 0.0, slot);
+                }
+            }
+        }
+        let mut all = found.lock().unwrap_or_else(PoisonError::into_inner);
+        for (all, top) in all.iter_mut().zip(tops) {
+            all.extend(top.finish());
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found
+        .into_iter()
+        .map(|candidates| {
+            let mut top = Top::new(k, tie);
+            candidates.into_iter().for_each(|(score, slot)| top.push(score, slot));
+            top.finish()
+        })
+        .collect()
+}

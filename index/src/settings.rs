@@ -1,0 +1,165 @@
+//! How an index is laid out: fixed at creation, kept in `orion.json` under a format number and a checksum.
+//! What changes with every commit is in the manifest (`manifest.rs`).
+
+use crate::document::{Kind, is_metadata_name};
+use crate::error::{IndexError, Result};
+use crate::files;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Number of the on-disk format; any other number is refused.
+pub const FORMAT: u32 = 1;
+
+/// Name of the settings file inside an index folder.
+pub(crate) const SETTINGS_FILE: &str = "orion.json";
+
+/// Settings of one index, fixed when it is created.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IndexSettings {
+    /// Language of the lexical analysis: lower-casing, stop words where known, stemming.
+    pub language: Language,
+    /// Whether frequent function words are dropped, where the language has a list.
+    pub stop_words: bool,
+    /// The dense half; `None` makes a lexical index.
+    pub dense: Option<DenseSettings>,
+    /// Metadata types declared beforehand; other names take the type of the first value seen.
+    pub metadata: BTreeMap<String, Kind>,
+}
+
+/// The dense half of an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DenseSettings {
+    /// Length of every vector.
+    pub dimensions: usize,
+    /// The encoder that made the vectors; another one is refused. `None` takes any of the right length.
+    pub encoder: Option<String>,
+}
+
+impl Default for IndexSettings {
+    fn default() -> Self {
+        Self {
+            language: Language::English,
+            stop_words: true,
+            dense: Some(DenseSettings::default()),
+            metadata: BTreeMap::new(),
+        }
+    }
+}
+
+impl IndexSettings {
+    /// The default settings without a dense half.
+    pub fn lexical_only() -> Self {
+        Self { dense: None, ..Self::default() }
+    }
+}
+
+impl Default for DenseSettings {
+    /// The shape of all-MiniLM-L6-v2.
+    fn default() -> Self {
+        Self { dimensions: 384, encoder: None }
+    }
+}
+
+/// Languages with a stemmer; `Plain` only lower-cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say all")]
+#[non_exhaustive]
+pub enum Language {
+    Plain,
+    Arabic,
+    Danish,
+    Dutch,
+    English,
+    Finnish,
+    French,
+    German,
+    Greek,
+    Hungarian,
+    Italian,
+    Norwegian,
+    Portuguese,
+    Romanian,
+    Russian,
+    Spanish,
+    Swedish,
+    Tamil,
+    Turkish,
+}
+
+/// The settings file: a format number that is read first, a checksum, the settings.
+#[derive(Serialize, Deserialize)]
+struct SettingsFile {
+    format: u32,
+    crc32: u32,
+    settings: serde_json::Value,
+}
+
+impl IndexSettings {
+    fn check(&self) -> Result<()> {
+        if let Some(dense) = &self.dense
+            && !(1..=65_536).contains(&dense.dimensions)
+        {
+            return Err(IndexError::Invalid {
+                what: "dimensions",
+                expected: "1 to 65536".to_owned(),
+                got: dense.dimensions.to_string(),
+            });
+        }
+        match self.metadata.keys().find(|name| !is_metadata_name(name)) {
+            None => Ok(()),
+            Some(name) => Err(IndexError::Invalid {
+                what: "metadata name",
+                expected: "1 to 64 letters, digits, `_`, not starting with a digit".to_owned(),
+                got: format!("`{name}`"),
+            }),
+        }
+    }
+
+    /// Writes the settings file; it must not exist yet.
+    pub(crate) fn save(&self, index_dir: &Path) -> Result<()> {
+        self.check()?;
+        let settings = serde_json::to_value(self).map_err(|error| IndexError::Invalid {
+            what: "settings",
+            expected: "values that JSON can hold".to_owned(),
+            got: error.to_string(),
+        })?;
+        // Values of serde_json are sorted maps, so the text is the same whenever the settings are.
+        let crc32 = crc32fast::hash(settings.to_string().as_bytes());
+        let file = serde_json::json!({ "format": FORMAT, "crc32": crc32, "settings": settings });
+        files::write_atomically(&index_dir.join(SETTINGS_FILE), format!("{file:#}\n").as_bytes())
+    }
+
+    /// Reads and verifies the settings file.
+    pub(crate) fn load(index_dir: &Path) -> Result<Self> {
+        let path = index_dir.join(SETTINGS_FILE);
+        let bytes = std::fs::read(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => IndexError::NotFound { path: index_dir.to_owned() },
+            _ => IndexError::io("read", &path)(error),
+        })?;
+        let foreign = |got: String| IndexError::Format {
+            path: path.clone(),
+            expected: format!("format {FORMAT}"),
+            got,
+        };
+        let value: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|error| IndexError::corrupt(&path, "a JSON object", error.to_string()))?;
+        match value.get("format") {
+            Some(number) if *number == FORMAT => {}
+            Some(number) => return Err(foreign(format!("format {number}"))),
+            None => return Err(foreign("no format number".to_owned())),
+        }
+        let file: SettingsFile = serde_json::from_value(value)
+            .map_err(|error| IndexError::corrupt(&path, "format, crc32 and settings", error.to_string()))?;
+        let crc32 = crc32fast::hash(file.settings.to_string().as_bytes());
+        if crc32 != file.crc32 {
+            let (expected, got) = (format!("checksum {:08x}", file.crc32), format!("{crc32:08x}"));
+            return Err(IndexError::corrupt(&path, expected, got));
+        }
+        serde_json::from_value(file.settings)
+            .map_err(|error| IndexError::corrupt(&path, "known settings", error.to_string()))
+    }
+}

@@ -1,0 +1,501 @@
+//! The one writer of an index: log first, then both halves, then one commit point.
+//!
+//! A change goes to the log (`log.rs`), to tantivy's indexing thread, and as a text or a vector to a queue that is
+//! encoded in batches into a vector segment. `sync` acknowledges. `commit` makes the vector segment durable and
+//! then commits the lexical half with the manifest as its payload: that is the commit point. Before it, a crash
+//! loses nothing because the log is replayed; after it, only files are left over that nobody names.
+//!
+//! After any failure the writer refuses further work: its memory may be ahead of the disk. The next writer starts
+//! from the commit and the log.
+
+use crate::document::{Document, Value, check_id, joined};
+use crate::error::{IndexError, Result};
+use crate::files;
+use crate::index::Shared;
+use crate::lexical;
+use crate::log::{self, Change, Log, Logged};
+use crate::manifest::Manifest;
+use crate::phase::Phase;
+use crate::searcher::Searcher;
+use crate::vectors::{self, SegmentEntry, SegmentWriter};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+use tantivy::indexer::NoMergePolicy;
+use tantivy::schema::OwnedValue;
+use tantivy::{IndexWriter, TantivyDocument, Term};
+
+/// Texts are gathered up to this number and encoded together; enough for an encoder to sort by length.
+const ENCODE_BATCH: usize = 256;
+/// More segments than this in either half, and the smaller ones are merged.
+const MOST_SEGMENTS: usize = 8;
+/// Vector segments are merged as well once this share of all rows is dead.
+const MOST_DEAD: f64 = 0.3;
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CommitInfo {
+    /// Living documents after it.
+    pub documents: u64,
+    /// Changes that it made visible.
+    pub changes: u64,
+    /// Segments that were merged afterwards, of both halves.
+    pub merged: usize,
+}
+
+/// A vector to be, in the order of its key.
+enum Queued {
+    Text(String),
+    Vector(Vec<f32>),
+}
+
+/// The writer of one index; see [`crate::Index::writer`]. Dropping it gives up what is not committed in memory;
+/// acknowledged changes stay in the log.
+pub struct Writer {
+    shared: Arc<Shared>,
+    _lock: File,
+    tantivy: IndexWriter,
+    log: Log,
+    /// The state as of the last commit.
+    base: Arc<Searcher>,
+    /// The state that the next commit will write.
+    next: Manifest,
+    /// Ids touched since the last commit, and whether they live.
+    touched: BTreeMap<String, bool>,
+    queue: Vec<(u64, Queued)>,
+    queued_texts: usize,
+    segment: Option<SegmentWriter>,
+    encoded: u64,
+    to_encode: u64,
+    failed: Option<String>,
+}
+
+impl Writer {
+    /// Starts on the current snapshot; the caller holds the lock and has just reloaded.
+    pub(crate) fn start(shared: Arc<Shared>, lock: File) -> Result<Self> {
+        let base = match shared.current() {
+            Some(searcher) => searcher,
+            None => shared.reload(false)?,
+        };
+        remove_orphans(&shared, &base)?;
+        let dir = &shared.lexical_dir;
+        let failed = || IndexError::lexical("start a writer", dir);
+        // One indexing thread: document order, and with it every tie, is then the order of arrival.
+        let tantivy: IndexWriter =
+            shared.lexical.writer_with_num_threads(1, shared.writer_memory_bytes).map_err(failed())?;
+        tantivy.set_merge_policy(Box::new(NoMergePolicy));
+        tantivy.garbage_collect_files().wait().map_err(failed())?;
+        let mut tail = Vec::new();
+        let committed = base.manifest.log_sequence;
+        log::replay(&shared.log_dir, committed, |_, change| {
+            tail.push(change);
+            Ok(())
+        })?;
+        let log = Log::open(&shared.log_dir, committed, shared.hook.clone())?;
+        let mut writer = Self {
+            next: base.manifest.clone(),
+            shared,
+            _lock: lock,
+            tantivy,
+            log,
+            base,
+            touched: BTreeMap::new(),
+            queue: Vec::new(),
+            queued_texts: 0,
+            segment: None,
+            encoded: 0,
+            to_encode: 0,
+            failed: None,
+        };
+        for change in tail {
+            writer.stage(change)?;
+        }
+        Ok(writer)
+    }
+
+    /// Adds a document, or replaces the one with the same id. Not acknowledged before [`Writer::sync`] or
+    /// [`Writer::commit`]; visible after [`Writer::commit`].
+    ///
+    /// # Errors
+    /// A document that is not acceptable is refused and changes nothing; any other error ends this writer.
+    pub fn add(&mut self, mut document: Document) -> Result<()> {
+        self.alive()?;
+        document.check(&mut self.next.metadata)?;
+        let vector = self.check_vector(&document.id, document.vector.take())?;
+        let Document { id, title, text, metadata, .. } = document;
+        self.shared.hook.reached(Phase::Add);
+        let change = Change::Add(Logged { id, title, text, metadata, vector });
+        self.guarded(|writer| {
+            writer.log.append(&change)?;
+            writer.stage(change)
+        })
+    }
+
+    /// Deletes a document; false where there is none with this id.
+    pub fn delete(&mut self, id: &str) -> Result<bool> {
+        self.alive()?;
+        check_id(id)?;
+        if !self.exists(id)? {
+            return Ok(false);
+        }
+        let change = Change::Delete(id.to_owned());
+        self.guarded(|writer| {
+            writer.log.append(&change)?;
+            writer.stage(change)
+        })?;
+        Ok(true)
+    }
+
+    /// Acknowledges all changes so far: when this returns, they survive a crash.
+    pub fn sync(&mut self) -> Result<()> {
+        self.alive()?;
+        self.guarded(|writer| writer.log.sync())
+    }
+
+    /// Makes all changes so far durable and visible, in both halves at once.
+    pub fn commit(&mut self) -> Result<CommitInfo> {
+        self.alive()?;
+        self.guarded(|writer| {
+            let changes = writer.commit_changes()?;
+            let merged = writer.merge_some()?;
+            Ok(CommitInfo { documents: writer.next.documents, changes, merged })
+        })
+    }
+
+    /// Commits, then brings each half to one segment without dead rows. Returns how many segments were merged.
+    pub fn merge(&mut self) -> Result<usize> {
+        self.alive()?;
+        self.guarded(|writer| {
+            writer.commit_changes()?;
+            let lexical = writer.base.lexical_segments();
+            let vectors: Vec<usize> = (0..writer.base.vector_segments().len()).collect();
+            let (rows, living) = writer.base.row_counts();
+            let vectors = if vectors.len() < 2 && rows == living { Vec::new() } else { vectors };
+            let lexical: Vec<_> = lexical.into_iter().map(|(segment, _)| segment).collect();
+            writer.merge_segments(&lexical, &vectors)
+        })
+    }
+
+    fn alive(&self) -> Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some(cause) => Err(IndexError::WriterFailed { cause: cause.clone() }),
+        }
+    }
+
+    /// Runs `action`; its failure is the end of this writer.
+    fn guarded<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let outcome = action(self);
+        if let Err(error) = &outcome {
+            self.failed = Some(error.to_string());
+        }
+        outcome
+    }
+
+    fn exists(&self, id: &str) -> Result<bool> {
+        match self.touched.get(id) {
+            Some(&lives) => Ok(lives),
+            None => self.base.contains(id),
+        }
+    }
+
+    fn check_vector(&self, id: &str, vector: Option<Vec<f32>>) -> Result<Option<Vec<f32>>> {
+        let refused = |expected: String, got: String| IndexError::Document { id: id.to_owned(), expected, got };
+        match (&self.shared.settings.dense, vector) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(refused("no vector in a lexical index".to_owned(), "a vector".to_owned())),
+            (Some(dense), Some(vector)) => {
+                let expected = format!("a vector of {} finite values that are not all zero", dense.dimensions);
+                vectors::normalised(vector, dense.dimensions).map(Some).map_err(|got| refused(expected, got))
+            }
+            (Some(_), None) if self.shared.embedder.is_none() => {
+                let expected = "a vector, because the index was opened without an encoder";
+                Err(refused(expected.to_owned(), "none".to_owned()))
+            }
+            (Some(_), None) => Ok(None),
+        }
+    }
+
+    /// Takes a logged change into memory.
+    fn stage(&mut self, change: Change) -> Result<()> {
+        match change {
+            Change::Delete(id) => {
+                self.forget(&id, false)?;
+                Ok(())
+            }
+            Change::Add(document) => {
+                // Types of replayed documents were checked when they were logged.
+                for (name, value) in &document.metadata {
+                    self.next.metadata.entry(name.clone()).or_insert(value.kind());
+                }
+                self.forget(&document.id, true)?;
+                let key = self.next.next_key;
+                self.next.next_key += 1;
+                self.tantivy
+                    .add_document(self.lexical_document(key, &document))
+                    .map_err(IndexError::lexical("add a document", &self.shared.lexical_dir))?;
+                if self.shared.settings.dense.is_some() {
+                    self.enqueue(key, document)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Deletes earlier versions of a document and keeps the count of living documents.
+    fn forget(&mut self, id: &str, lives: bool) -> Result<()> {
+        let existed = self.exists(id)?;
+        if existed {
+            self.tantivy.delete_term(Term::from_field_text(self.shared.fields.id, id));
+        }
+        self.next.documents = self.next.documents - u64::from(existed) + u64::from(lives);
+        self.touched.insert(id.to_owned(), lives);
+        Ok(())
+    }
+
+    fn lexical_document(&self, key: u64, document: &Logged) -> TantivyDocument {
+        let fields = self.shared.fields;
+        let mut made = TantivyDocument::default();
+        made.add_u64(fields.key, key);
+        made.add_text(fields.id, &document.id);
+        made.add_text(fields.title, &document.title);
+        made.add_text(fields.text, &document.text);
+        made.add_text(fields.body, joined(&document.title, &document.text));
+        if !document.metadata.is_empty() {
+            made.add_text(fields.metadata, serde_json::json!(document.metadata).to_string());
+            let columns = document.metadata.iter().map(|(name, value)| (name.clone(), self.column(value)));
+            made.add_object(fields.columns, columns.collect());
+        }
+        made
+    }
+
+    /// A metadata value as tantivy's columns hold it; text is held as its words.
+    fn column(&self, value: &Value) -> OwnedValue {
+        let strings = |words: Vec<String>| OwnedValue::Array(words.into_iter().map(OwnedValue::Str).collect());
+        match value {
+            Value::Keyword(word) => OwnedValue::Str(word.clone()),
+            Value::Keywords(words) => strings(words.clone()),
+            Value::Text(text) => strings(lexical::words(&self.shared.analysis, text)),
+            Value::Number(number) => OwnedValue::F64(*number),
+            Value::Date(seconds) => OwnedValue::Date(tantivy::DateTime::from_timestamp_secs(*seconds)),
+            Value::Boolean(boolean) => OwnedValue::Bool(*boolean),
+        }
+    }
+
+    fn enqueue(&mut self, key: u64, document: Logged) -> Result<()> {
+        let queued = match document.vector {
+            Some(vector) => Queued::Vector(vector),
+            None => {
+                self.queued_texts += 1;
+                self.to_encode += 1;
+                Queued::Text(joined(&document.title, &document.text))
+            }
+        };
+        self.queue.push((key, queued));
+        if ENCODE_BATCH <= self.queued_texts || 4 * ENCODE_BATCH <= self.queue.len() {
+            self.encode_queue()?;
+        }
+        Ok(())
+    }
+
+    /// Encodes what is queued and appends it to the vector segment.
+    fn encode_queue(&mut self) -> Result<()> {
+        let Some(dense) = self.shared.settings.dense.clone() else { return Ok(()) };
+        let queue = std::mem::take(&mut self.queue);
+        self.queued_texts = 0;
+        let texts: Vec<&str> = queue
+            .iter()
+            .filter_map(|(_, queued)| match queued {
+                Queued::Text(text) => Some(text.as_str()),
+                Queued::Vector(_) => None,
+            })
+            .collect();
+        let mut encoded = Vec::new();
+        if !texts.is_empty() {
+            let reason = "the index was opened without an encoder";
+            let attempted = "encode logged documents";
+            let embedder =
+                self.shared.embedder.as_ref().ok_or(IndexError::NoEncoder { attempted, reason })?;
+            let known = self.next.encoder.get_or_insert_with(|| embedder.fingerprint().to_owned());
+            if known != embedder.fingerprint() {
+                return Err(IndexError::Invalid {
+                    what: "encoder",
+                    expected: known.clone(),
+                    got: embedder.fingerprint().to_owned(),
+                });
+            }
+            encoded = embedder.embed(&texts, self.shared.cache.as_deref())?;
+        }
+        self.encoded += encoded.len() as u64;
+        let mut encoded = encoded.into_iter();
+        for (key, queued) in queue {
+            let vector = match queued {
+                Queued::Vector(vector) => Some(vector),
+                Queued::Text(_) => encoded.next(),
+            };
+            let Some(vector) = vector else { unreachable!("the embedder returns one vector for each text") };
+            let segment = match &mut self.segment {
+                Some(segment) => segment,
+                None => {
+                    let number = self.next.next_segment;
+                    self.next.next_segment += 1;
+                    let hook = self.shared.hook.clone();
+                    let dir = &self.shared.vector_dir;
+                    let phase = Phase::VectorWrite;
+                    self.segment.insert(SegmentWriter::create(dir, number, dense.dimensions, hook, phase)?)
+                }
+            };
+            segment.push(key, &vector)?;
+        }
+        if let Some(progress) = &self.shared.progress {
+            progress(self.encoded, self.to_encode);
+        }
+        Ok(())
+    }
+
+    /// The commit: see the head of this file.
+    fn commit_changes(&mut self) -> Result<u64> {
+        self.log.sync()?;
+        let changes = self.log.sequence() - self.base.manifest.log_sequence;
+        if changes == 0 {
+            return Ok(0);
+        }
+        self.encode_queue()?;
+        if let Some(segment) = self.segment.take() {
+            self.next.vectors.push(segment.finish()?);
+        }
+        self.next.log_sequence = self.log.sequence();
+        self.commit_manifest()?;
+        self.shared.hook.reached(Phase::Committed);
+        self.touched.clear();
+        self.log.trim()?;
+        Ok(changes)
+    }
+
+    /// Makes `next` and all that was given to tantivy the committed state, and the current snapshot.
+    fn commit_manifest(&mut self) -> Result<()> {
+        if self.shared.settings.dense.is_some() {
+            files::sync_dir(&self.shared.vector_dir)?;
+        }
+        let failed = || IndexError::lexical("commit", &self.shared.lexical_dir);
+        self.shared.hook.reached(Phase::Prepare);
+        let mut prepared = self.tantivy.prepare_commit().map_err(failed())?;
+        prepared.set_payload(&self.next.seal());
+        self.shared.hook.reached(Phase::Commit);
+        prepared.commit().map_err(failed())?;
+        self.base = self.shared.reload(false)?;
+        Ok(())
+    }
+
+    /// Keeps the number of segments, and the share of dead rows, within bounds.
+    fn merge_some(&mut self) -> Result<usize> {
+        let smaller = |sizes: Vec<u64>| -> Vec<usize> {
+            if sizes.len() <= MOST_SEGMENTS {
+                return Vec::new();
+            }
+            // Merging the smaller ones down to half the bound touches each document some log(n) times.
+            let mut places: Vec<usize> = (0..sizes.len()).collect();
+            places.sort_by_key(|&place| (sizes[place], place));
+            places.truncate(sizes.len() - MOST_SEGMENTS / 2 + 1);
+            places.sort_unstable();
+            places
+        };
+        let segments = self.base.lexical_segments();
+        let sizes = segments.iter().map(|&(_, documents)| u64::from(documents)).collect();
+        let lexical: Vec<_> = smaller(sizes).into_iter().map(|place| segments[place].0).collect();
+        let (rows, living) = self.base.row_counts();
+        let vector_segments = self.base.vector_segments();
+        let vectors = if MOST_DEAD * (rows as f64) < (rows - living) as f64 {
+            (0..vector_segments.len()).collect()
+        } else {
+            smaller(vector_segments.iter().map(|placed| placed.segment.entry.rows).collect())
+        };
+        self.merge_segments(&lexical, &vectors)
+    }
+
+    /// Merges the named segments of each half; nothing is staged when this runs.
+    fn merge_segments(
+        &mut self,
+        lexical: &[tantivy::index::SegmentId],
+        vectors: &[usize],
+    ) -> Result<usize> {
+        if lexical.is_empty() && vectors.is_empty() {
+            return Ok(0);
+        }
+        let shared = Arc::clone(&self.shared);
+        let failed = || IndexError::lexical("merge", &shared.lexical_dir);
+        if !lexical.is_empty() {
+            shared.hook.reached(Phase::MergeLexical);
+            // A commit point of its own, with the payload unchanged: keys survive the move.
+            self.tantivy.merge(lexical).wait().map_err(failed())?;
+        }
+        if !vectors.is_empty() {
+            let entry = self.merge_vectors(vectors)?;
+            let merged: Vec<SegmentEntry> =
+                vectors.iter().map(|&place| self.base.vector_segments()[place].segment.entry).collect();
+            self.next.vectors.retain(|entry| !merged.contains(entry));
+            self.next.vectors.extend(entry);
+            self.commit_manifest()?;
+        } else {
+            self.base = shared.reload(false)?;
+        }
+        shared.hook.reached(Phase::Merged);
+        self.tantivy.garbage_collect_files().wait().map_err(failed())?;
+        remove_orphans(&shared, &self.base)?;
+        Ok(lexical.len() + vectors.len())
+    }
+
+    /// The living rows of some segments as one new segment; `None` where none lives.
+    fn merge_vectors(&mut self, places: &[usize]) -> Result<Option<SegmentEntry>> {
+        let Some(dense) = &self.shared.settings.dense else { return Ok(None) };
+        let base = Arc::clone(&self.base);
+        let mut rows = Vec::new();
+        for &place in places {
+            let placed = &base.vector_segments()[place];
+            for (row, (&key, slot)) in placed.segment.keys().iter().zip(&placed.slots).enumerate() {
+                if slot.is_some() {
+                    rows.push((key, place, row));
+                }
+            }
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        rows.sort_unstable();
+        let number = self.next.next_segment;
+        self.next.next_segment += 1;
+        let hook = self.shared.hook.clone();
+        let phase = Phase::MergeVectors;
+        let mut merged = SegmentWriter::create(&self.shared.vector_dir, number, dense.dimensions, hook, phase)?;
+        for (key, place, row) in rows {
+            merged.push(key, base.vector_segments()[place].segment.row(row))?;
+        }
+        merged.finish().map(Some)
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Writer").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+/// Removes files that no committed state names; the caller holds the lock.
+fn remove_orphans(shared: &Shared, base: &Searcher) -> Result<()> {
+    let named: Vec<String> = base.manifest.vectors.iter().map(|entry| entry.file_name()).collect();
+    for name in files::list(&shared.vector_dir)? {
+        if !named.contains(&name) {
+            files::remove(&shared.vector_dir.join(name))?;
+        }
+    }
+    let temporary = |name: &str| name.ends_with(files::TEMPORARY) || name.starts_with(".tmp");
+    for folder in [&shared.dir, &shared.log_dir, &shared.lexical_dir] {
+        for name in files::list(folder)? {
+            if temporary(&name) {
+                files::remove(&folder.join(name))?;
+            }
+        }
+    }
+    Ok(())
+}
