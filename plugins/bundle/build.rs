@@ -16,7 +16,8 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::WorldItem;
 
 /// What is built: each package and its components, in the order in which `components()` lists them.
-const PACKAGES: &[(&str, &[&str])] = &[("orion-plain", &["lexical", "dense", "hybrid"])];
+const PACKAGES: &[(&str, &[&str])] =
+    &[("orion-plain", &["lexical", "dense", "hybrid"]), ("orion-beam", &["blind", "beam"])];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 

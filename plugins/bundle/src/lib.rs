@@ -31,12 +31,12 @@ mod tests {
     #[test]
     fn every_standard_strategy_is_there_and_small() {
         let names: Vec<&str> = components().iter().map(|component| component.name).collect();
-        assert_eq!(names, ["lexical", "dense", "hybrid"]);
+        assert_eq!(names, ["lexical", "dense", "hybrid", "blind", "beam"]);
         for component in components() {
             // The preamble of a component: magic, version 0x0d, layer 1.
             assert_eq!(component.bytes[..8], *b"\0asm\x0d\0\x01\0", "{}", component.name);
-            // A tenth of a megabyte: beyond that something large has crept into the SDK.
-            assert!(component.bytes.len() < 100_000, "{}: {} bytes", component.name, component.bytes.len());
+            // A quarter of a megabyte: beyond that something large has crept into the SDK.
+            assert!(component.bytes.len() < 250_000, "{}: {} bytes", component.name, component.bytes.len());
         }
     }
 

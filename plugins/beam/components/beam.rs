@@ -1,0 +1,3 @@
+//! The component `beam`.
+
+orion_sdk::export!(orion_beam::Beam);

@@ -1,0 +1,3 @@
+//! The component `blind`.
+
+orion_sdk::export!(orion_beam::Blind);
