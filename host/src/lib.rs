@@ -1,1 +1,46 @@
 //! Runs sandboxed search strategies over an index and a policy.
+//!
+//! A strategy is a WebAssembly component of the world `orion:search/strategy` (see `wit/orion.wit`). [`Host`] loads it
+//! ([`Host::load_bytes`]) and runs searches with it ([`Host::search`]) over [`Services`], under [`Limits`]. A strategy
+//! that fails, spins, floods or lies cannot do harm: its search is answered by the plain hybrid ranking, and
+//! [`Outcome::degraded`] says why. Wasmtime is named in this crate and in no other.
+mod bindings;
+mod breaker;
+mod cache;
+mod calls;
+mod cancel;
+mod check;
+pub mod contract;
+mod engine;
+mod fault;
+mod host;
+mod limiter;
+mod limits;
+mod load;
+mod outcome;
+mod record;
+mod run;
+mod self_assessment;
+mod services;
+mod state;
+mod trace;
+
+pub use orion_index as index;
+pub use orion_policy as policy;
+
+pub use cache::CacheError;
+pub use cancel::CancelToken;
+pub use check::CheckError;
+pub use contract::Hit;
+pub use host::{Host, HostError, HostOptions};
+pub use limits::Limits;
+pub use load::{LoadError, OptionError, Strategy};
+pub use outcome::{Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request};
+pub use record::{RECORDING_VERSION, RecordedAnswer, RecordedCall, Recording};
+pub use run::ReplayError;
+pub use self_assessment::{SelfAssessment, relevance_sentence};
+pub use services::{
+    BoxFuture, Generate, GenerateSession, Judge, JudgeContext, Metered, Retrieve, ServiceError, Services,
+    Usage,
+};
+pub use trace::{Branch, CallRecord, LogLine, SearchTrace, TRACE_VERSION};

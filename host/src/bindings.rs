@@ -1,0 +1,14 @@
+//! What `wit/orion.wit` says, as Rust types and traits.
+//!
+//! Generated, so that the contract exists once. The types are the vocabulary of the whole host: services take and
+//! return them, the trace and recordings store them. Neighbours: [`crate::contract`] re-exports the public part,
+//! `calls/` implements the imported interfaces.
+#![expect(missing_docs, reason = "generated; the WIT file carries the documentation")]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "orion:search/strategy",
+    imports: { default: async | trappable },
+    exports: { default: async },
+    additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+});

@@ -1,0 +1,297 @@
+//! From a component's bytes to a strategy that can be started in microseconds.
+//!
+//! Check, then compile or take from the cache, then link once, then let it describe itself under small limits.
+//! Neighbours: `check.rs`, `cache.rs`; `run.rs` runs what this makes.
+#![expect(
+    unsafe_code,
+    reason = "loading compiled components: native code that this host wrote and authenticated"
+)]
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use crate::bindings::StrategyPre;
+use crate::breaker::Breaker;
+use crate::cancel::CancelToken;
+use crate::check::{self, CheckError};
+use crate::contract::{Description, Kind};
+use crate::host::Host;
+use crate::limits::Limits;
+use crate::outcome::Degraded;
+use crate::record::hexadecimal;
+use crate::state::{SearchState, Stop};
+
+/// Why a component could not become a strategy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("could not read component `{path}`: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Refused before compilation.
+    #[error("component `{name}`: {source}")]
+    Check {
+        /// The name it was to be loaded under.
+        name: String,
+        /// What is wrong.
+        source: CheckError,
+    },
+    /// Valid, but not compilable within the host's limits.
+    #[error("component `{name}`: could not compile: {message}")]
+    Compile {
+        /// The name it was to be loaded under.
+        name: String,
+        /// What the compiler says.
+        message: String,
+    },
+    /// Its functions do not have the contract's types.
+    #[error("component `{name}`: does not fit the contract orion:search@0.1: {message}")]
+    Contract {
+        /// The name it was to be loaded under.
+        name: String,
+        /// Which function, and how it differs.
+        message: String,
+    },
+    /// It failed while it started or described itself.
+    #[error("component `{name}`: could not describe itself: {reason}")]
+    Describe {
+        /// The name it was to be loaded under.
+        name: String,
+        /// What stopped it.
+        reason: Degraded,
+    },
+    /// It described itself badly.
+    #[error("component `{name}`: description: {message}")]
+    Description {
+        /// The name it was to be loaded under.
+        name: String,
+        /// What was expected and what came.
+        message: String,
+    },
+}
+
+/// An option that a strategy does not take.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// No parameter has this name.
+    #[error("strategy `{strategy}` has no parameter `{name}`; it has {known}")]
+    Unknown {
+        /// The strategy.
+        strategy: String,
+        /// The name.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The value is not of the parameter's kind.
+    #[error("parameter `{name}` of strategy `{strategy}`: expected {expected}, got `{got}`")]
+    Value {
+        /// The strategy.
+        strategy: String,
+        /// The parameter.
+        name: String,
+        /// Its kind.
+        expected: &'static str,
+        /// The value.
+        got: String,
+    },
+}
+
+/// A loaded strategy: checked, compiled, linked. Shared by any number of searches at once.
+pub struct Strategy {
+    pub(crate) name: String,
+    pub(crate) description: Description,
+    pub(crate) component: String,
+    pub(crate) pre: StrategyPre<SearchState>,
+    pub(crate) breaker: Breaker,
+    from_cache: bool,
+}
+
+impl std::fmt::Debug for Strategy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Strategy")
+            .field("name", &self.name)
+            .field("component", &self.component)
+            .finish()
+    }
+}
+
+impl Strategy {
+    /// The name it was loaded under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// SHA-256 of its component, in hexadecimal.
+    pub fn component_sha256(&self) -> &str {
+        &self.component
+    }
+
+    /// Whether its compiled form came from the cache.
+    pub fn is_from_cache(&self) -> bool {
+        self.from_cache
+    }
+
+    /// Whether every option names a parameter and has a value of its kind.
+    pub fn check_options(&self, options: &[(String, String)]) -> Result<(), OptionError> {
+        let strategy = || self.name.clone();
+        for (name, value) in options {
+            let Some(parameter) = self.description.parameters.iter().find(|known| known.name == *name) else {
+                let names: Vec<String> =
+                    self.description.parameters.iter().map(|known| format!("`{}`", known.name)).collect();
+                let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                return Err(OptionError::Unknown { strategy: strategy(), name: name.clone(), known });
+            };
+            if let Err(expected) = check_value(parameter.kind, value) {
+                let (name, got) = (name.clone(), value.clone());
+                return Err(OptionError::Value { strategy: strategy(), name, expected, got });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_value(kind: Kind, value: &str) -> Result<(), &'static str> {
+    let (is_valid, expected) = match kind {
+        Kind::Boolean => (matches!(value, "true" | "false"), "`true` or `false`"),
+        Kind::Integer => (value.parse::<i64>().is_ok(), "an integer"),
+        Kind::Number => (value.parse::<f64>().is_ok_and(f64::is_finite), "a finite number"),
+        Kind::Text => (true, "text"),
+    };
+    if is_valid { Ok(()) } else { Err(expected) }
+}
+
+/// A plugin that describes itself needs nothing but some computing.
+fn describe_limits() -> Limits {
+    Limits {
+        deadline_ms: 2_000,
+        grace_ms: 0,
+        fuel: 1_000_000_000,
+        host_calls: 100,
+        log_lines: 100,
+        trace_events: 0,
+        call_bytes: 1 << 20,
+        ..Limits::default()
+    }
+}
+
+impl Host {
+    /// Loads the component in a file, under the file's name without its ending.
+    pub fn load_file(&self, path: &Path) -> Result<Arc<Strategy>, LoadError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
+        self.load_bytes(&name, &bytes)
+    }
+
+    /// Loads a component. Nothing is compiled before the whole of it is checked.
+    pub fn load_bytes(&self, name: &str, bytes: &[u8]) -> Result<Arc<Strategy>, LoadError> {
+        let owned = || name.to_owned();
+        check::check(bytes, self.options().max_component_bytes)
+            .map_err(|source| LoadError::Check { name: owned(), source })?;
+        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        let (component, from_cache) = self
+            .compiled(&hash, bytes)
+            .map_err(|error| LoadError::Compile { name: owned(), message: format!("{error:#}") })?;
+        let pre = self
+            .linker()
+            .instantiate_pre(&component)
+            .and_then(StrategyPre::new)
+            .map_err(|error| LoadError::Contract { name: owned(), message: format!("{error:#}") })?;
+        let description =
+            self.describe(&pre).map_err(|reason| LoadError::Describe { name: owned(), reason })?;
+        check_description(&description)
+            .map_err(|message| LoadError::Description { name: owned(), message })?;
+        let breaker =
+            Breaker::new(self.options().breaker_failures, Duration::from_millis(self.options().breaker_ms));
+        let component = hexadecimal(&hash);
+        Ok(Arc::new(Strategy { name: owned(), description, component, pre, breaker, from_cache }))
+    }
+
+    /// The compiled component, and whether it came from the cache.
+    fn compiled(&self, hash: &[u8; 32], bytes: &[u8]) -> wasmtime::Result<(Component, bool)> {
+        if let Some(compiled) = self.cache().and_then(|cache| cache.get(hash)) {
+            // SAFETY: `Cache::get` returns only bytes whose HMAC under this user's private key is right, so they are
+            // what `Component::serialize` gave to `Cache::put` in a process of this user for an engine of the same
+            // compatibility hash.
+            match unsafe { Component::deserialize(self.engine(), &compiled) } {
+                Ok(component) => return Ok((component, true)),
+                Err(error) => {
+                    tracing::warn!("a compiled component does not load and is compiled again: {error:#}")
+                }
+            }
+        }
+        let component = Component::from_binary(self.engine(), bytes)?;
+        if let Some(cache) = self.cache() {
+            cache.put(hash, &component.serialize()?);
+        }
+        Ok((component, false))
+    }
+
+    fn describe(&self, pre: &StrategyPre<SearchState>) -> Result<Description, Degraded> {
+        let limits = describe_limits();
+        let stop = Stop::new(&limits, CancelToken::new(), false);
+        let mut store = self.store(SearchState::new(limits, None, stop.clone()))?;
+        let described = self.block_on(async {
+            let guest = async {
+                let strategy = pre.instantiate_async(&mut store).await?;
+                strategy.call_describe(&mut store).await
+            };
+            tokio::select! {
+                biased;
+                described = guest => Ok(described),
+                ended = stop.forced() => Err(Degraded::from_end(ended)),
+            }
+        })?;
+        described.map_err(|error| Degraded::from_trap(&error, store.data().last_words()))
+    }
+}
+
+/// Bounds what listings and help pages have to show.
+fn check_description(description: &Description) -> Result<(), String> {
+    let name = &description.name;
+    let is_name = |text: &str| {
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+    };
+    if !is_name(name) {
+        let got = crate::trace::one_line(name, 80);
+        return Err(format!("name: expected 1 to 64 of a-z, 0-9, `-` and `_`, got `{got}`"));
+    }
+    if description.help.len() > 1_000 {
+        return Err(format!("help: expected at most 1000 bytes, got {}", description.help.len()));
+    }
+    if description.parameters.len() > 100 {
+        return Err(format!("parameters: expected at most 100, got {}", description.parameters.len()));
+    }
+    for parameter in &description.parameters {
+        let shown = crate::trace::one_line(&parameter.name, 80);
+        if !is_name(&parameter.name) {
+            return Err(format!("parameter name: expected 1 to 64 of a-z, 0-9, `-` and `_`, got `{shown}`"));
+        }
+        if parameter.help.len() > 1_000 || parameter.default.len() > 1_000 {
+            return Err(format!("parameter `{shown}`: expected at most 1000 bytes of help and of default"));
+        }
+        if let Err(expected) = check_value(parameter.kind, &parameter.default) {
+            let default = crate::trace::one_line(&parameter.default, 80);
+            return Err(format!("parameter `{shown}`: expected {expected} as default, got `{default}`"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Recording and replay: every answer that a guest got from outside, in order.
+//!
+//! The seam is the service call, not the host function: limits and budgets run again at replay, so a recording also
+//! replays the stop of a greedy guest. The clock is recorded where a guest reads it. Neighbour: `state.rs` calls
+//! [`Journal::run`] around each service call.
+use std::future::Future;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::fault::Fault;
+use crate::limits::Limits;
+use crate::outcome::{Degraded, Request};
+use crate::services::ServiceError;
+
+/// The call that looks the plain ranking up.
+pub(crate) const PLAIN_CALL: &str = "plain.search";
+
+/// Format number of [`Recording`].
+pub const RECORDING_VERSION: u32 = 1;
+
+/// The host calls of one search, with their answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// [`RECORDING_VERSION`] of the writer.
+    pub version: u32,
+    /// SHA-256 of the component, in hexadecimal; a replay under another component is refused.
+    pub component: String,
+    /// What was asked.
+    pub request: Request,
+    /// Under which limits.
+    pub limits: Limits,
+    /// Whether there was a policy.
+    pub has_policy: bool,
+    /// How the search ended, where its clock or its caller ended it.
+    pub ended: Option<Degraded>,
+    /// The calls in order.
+    pub calls: Vec<RecordedCall>,
+}
+
+/// One call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedCall {
+    /// Interface and function.
+    pub call: String,
+    /// SHA-256 of the arguments in their JSON form, first 16 hexadecimal digits.
+    pub arguments: String,
+    /// The answer.
+    pub answer: RecordedAnswer,
+}
+
+/// What the guest was told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordedAnswer {
+    /// The service's value.
+    Value(serde_json::Value),
+    /// `unavailable`.
+    Unavailable(String),
+    /// `invalid-input`, as the service said it.
+    InvalidInput(String),
+    /// `cancelled`.
+    Cancelled,
+    /// The deadline came before the answer.
+    OutOfTime,
+    /// `other`.
+    Fault {
+        /// The code.
+        code: String,
+        /// The message.
+        message: String,
+    },
+}
+
+/// What a service call gave: a value, its error, or that time was up.
+#[derive(Clone, Debug)]
+pub(crate) enum CallError {
+    Service(ServiceError),
+    OutOfTime,
+}
+
+impl From<&CallError> for RecordedAnswer {
+    fn from(error: &CallError) -> Self {
+        match error.clone() {
+            CallError::OutOfTime => Self::OutOfTime,
+            CallError::Service(ServiceError::Unavailable(what)) => Self::Unavailable(what),
+            CallError::Service(ServiceError::InvalidInput(what)) => Self::InvalidInput(what),
+            CallError::Service(ServiceError::Cancelled) => Self::Cancelled,
+            CallError::Service(ServiceError::Fault { code, message }) => Self::Fault { code, message },
+        }
+    }
+}
+
+/// Off, writing or reading.
+#[derive(Debug, Default)]
+pub(crate) enum Journal {
+    #[default]
+    Off,
+    Write(Vec<RecordedCall>),
+    Read {
+        calls: Vec<RecordedCall>,
+        next: usize,
+        ended: Option<Degraded>,
+    },
+}
+
+impl Journal {
+    pub(crate) fn read(recording: &Recording) -> Self {
+        Self::Read { calls: recording.calls.clone(), next: 0, ended: recording.ended.clone() }
+    }
+
+    /// Runs `work` and notes its answer, or reads the answer that was noted.
+    ///
+    /// Errors: a replayed guest that does something else than the recorded one.
+    pub(crate) async fn run<A, T>(
+        &mut self,
+        call: &str,
+        arguments: &A,
+        work: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<Result<T, CallError>, Fault>
+    where
+        A: Serialize,
+        T: Serialize + DeserializeOwned,
+    {
+        match self {
+            Self::Off => Ok(work.await),
+            Self::Write(calls) => {
+                let arguments = digest(arguments)?;
+                let result = work.await;
+                let answer = match &result {
+                    Ok(value) => RecordedAnswer::Value(serde_json::to_value(value).map_err(unrecordable)?),
+                    Err(error) => error.into(),
+                };
+                calls.push(RecordedCall { call: call.to_owned(), arguments, answer });
+                Ok(result)
+            }
+            Self::Read { calls, next, ended } => {
+                let index = *next;
+                let got = format!("{call} {}", digest(arguments)?);
+                let recorded = calls.get(index);
+                // A search that its clock ended was stopped between its last call and the plain ranking.
+                let is_past =
+                    recorded.is_none_or(|next_call| next_call.call == PLAIN_CALL && call != PLAIN_CALL);
+                if let Some(degraded) = ended.clone().filter(|_| is_past) {
+                    return Err(Fault::ReplayStopped(degraded));
+                }
+                let Some(recorded) = recorded else {
+                    return Err(Fault::ReplayEnded { index, got });
+                };
+                let expected = format!("{} {}", recorded.call, recorded.arguments);
+                if expected != got {
+                    return Err(Fault::ReplayDiverged { index, expected, got });
+                }
+                *next += 1;
+                recall(&recorded.answer)
+            }
+        }
+    }
+
+    pub(crate) fn is_replay(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+
+    /// The calls that were written.
+    pub(crate) fn finish(self) -> Option<Vec<RecordedCall>> {
+        match self {
+            Self::Write(calls) => Some(calls),
+            Self::Off | Self::Read { .. } => None,
+        }
+    }
+}
+
+fn recall<T: DeserializeOwned>(answer: &RecordedAnswer) -> Result<Result<T, CallError>, Fault> {
+    Ok(Err(CallError::Service(match answer.clone() {
+        RecordedAnswer::Value(value) => return Ok(Ok(serde_json::from_value(value).map_err(unrecordable)?)),
+        RecordedAnswer::OutOfTime => return Ok(Err(CallError::OutOfTime)),
+        RecordedAnswer::Unavailable(what) => ServiceError::Unavailable(what),
+        RecordedAnswer::InvalidInput(what) => ServiceError::InvalidInput(what),
+        RecordedAnswer::Cancelled => ServiceError::Cancelled,
+        RecordedAnswer::Fault { code, message } => ServiceError::Fault { code, message },
+    })))
+}
+
+fn digest(arguments: &impl Serialize) -> Result<String, Fault> {
+    let bytes = serde_json::to_vec(arguments).map_err(unrecordable)?;
+    Ok(hexadecimal(&Sha256::digest(&bytes)[..8]))
+}
+
+fn unrecordable(error: serde_json::Error) -> Fault {
+    Fault::Recording(error.to_string())
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

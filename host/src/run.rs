@@ -1,0 +1,342 @@
+//! One search from request to outcome.
+//!
+//! The guest runs as one future beside its clock. Whatever becomes of it, what it did is taken out of its store
+//! afterwards, and where it has no acceptable answer the plain ranking of the original query is looked up instead.
+//! Neighbours: `state.rs` is what the guest's calls work on, `outcome.rs` checks its answer.
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::bindings::Request as GuestRequest;
+use crate::cancel::CancelToken;
+use crate::contract::{Error, Hit, Query, Retriever, Setting};
+use crate::host::Host;
+use crate::limits::Limits;
+use crate::load::Strategy;
+use crate::outcome::{Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request, check_answer};
+use crate::record::{Journal, PLAIN_CALL, RECORDING_VERSION, RecordedCall, Recording};
+use crate::services::{Generate, Metered, Nowhere, Services, Usage};
+use crate::state::{Ended, SearchState, Stop, Work, error_text};
+use crate::trace::{SearchTrace, TRACE_VERSION};
+
+/// Least time for the plain ranking, in milliseconds, however short the search's own deadline was.
+const PLAIN_MS: u64 = 2_000;
+
+/// Why a recording could not be replayed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// Made by another generation of the host.
+    #[error("recording: expected version {RECORDING_VERSION}, got {0}")]
+    Version(u32),
+    /// Made with another component.
+    #[error("recording: expected component {expected}, got {got}")]
+    Component {
+        /// The recorded component.
+        expected: String,
+        /// The given one.
+        got: String,
+    },
+}
+
+/// A guest's acceptable answer.
+struct Answered {
+    ranking: Vec<Hit>,
+    confidence: Option<f32>,
+    options: Vec<Setting>,
+}
+
+impl Host {
+    /// Answers a request with a strategy. Never fails: a failed strategy gives the plain ranking and says why.
+    ///
+    /// The answer depends on the strategy, the request, what the services answer and the limits; on clocks only where a
+    /// deadline or a cancellation cuts it short.
+    pub async fn search(
+        &self,
+        strategy: &Strategy,
+        request: Request,
+        services: &Services,
+        limits: &Limits,
+        cancel: CancelToken,
+    ) -> Outcome {
+        self.run(strategy, request, services, limits, cancel, Journal::Off).await.0
+    }
+
+    /// [`Host::search`] from a thread that may wait.
+    pub fn search_blocking(
+        &self,
+        strategy: &Strategy,
+        request: Request,
+        services: &Services,
+        limits: &Limits,
+        cancel: CancelToken,
+    ) -> Outcome {
+        self.block_on(self.search(strategy, request, services, limits, cancel))
+    }
+
+    /// [`Host::search`], and all that a replay needs.
+    pub async fn search_recorded(
+        &self,
+        strategy: &Strategy,
+        request: Request,
+        services: &Services,
+        limits: &Limits,
+        cancel: CancelToken,
+    ) -> (Outcome, Recording) {
+        let (asked, limits) = (request.clone(), limits.clone());
+        let journal = Journal::Write(Vec::new());
+        let (outcome, calls) = self.run(strategy, request, services, &limits, cancel, journal).await;
+        let ended = outcome.degraded.clone().filter(|degraded| {
+            matches!(
+                degraded.kind,
+                DegradedKind::Deadline | DegradedKind::Cancelled | DegradedKind::Overloaded
+            )
+        });
+        let recording = Recording {
+            version: RECORDING_VERSION,
+            component: strategy.component.clone(),
+            request: asked,
+            limits,
+            has_policy: services.generate.is_some(),
+            ended,
+            calls: calls.unwrap_or_default(),
+        };
+        (outcome, recording)
+    }
+
+    /// The outcome of a recorded search, from its recording alone. A search that its clock ended is replayed to its
+    /// last recorded call.
+    pub async fn replay(&self, strategy: &Strategy, recording: &Recording) -> Result<Outcome, ReplayError> {
+        if recording.version != RECORDING_VERSION {
+            return Err(ReplayError::Version(recording.version));
+        }
+        if recording.component != strategy.component {
+            let (expected, got) = (recording.component.clone(), strategy.component.clone());
+            return Err(ReplayError::Component { expected, got });
+        }
+        let services = Services {
+            retrieve: Arc::new(Nowhere),
+            generate: recording.has_policy.then(|| Arc::new(Nowhere) as Arc<dyn Generate>),
+            feedback: None,
+        };
+        let journal = Journal::read(recording);
+        let (request, limits) = (recording.request.clone(), &recording.limits);
+        Ok(self.run(strategy, request, &services, limits, CancelToken::new(), journal).await.0)
+    }
+
+    async fn run(
+        &self,
+        strategy: &Strategy,
+        request: Request,
+        services: &Services,
+        limits: &Limits,
+        cancel: CancelToken,
+        journal: Journal,
+    ) -> (Outcome, Option<Vec<RecordedCall>>) {
+        let started = Instant::now();
+        let stop = Stop::new(limits, cancel, journal.is_replay());
+        let mut state = SearchState::new(limits.clone(), Some(services), stop);
+        state.filter = request.filter.clone();
+        state.journal = journal;
+        let mut fuel = 0;
+        let (answered, degraded, mut state) = match check_request(&request, limits) {
+            Err(degraded) => (None, Some(degraded), state),
+            Ok(()) if strategy.breaker.is_open(started) => {
+                let reason = "the strategy failed repeatedly and rests";
+                (None, Some(Degraded::new(DegradedKind::BreakerOpen, reason)), state)
+            }
+            Ok(()) => {
+                let (result, state, used) = self.run_guest(strategy, &request, state).await;
+                fuel = used;
+                match result {
+                    Ok((answered, degraded)) => (Some(answered), degraded, state),
+                    Err(degraded) => (None, Some(degraded), state),
+                }
+            }
+        };
+        let (answered, degraded) = match (answered, degraded) {
+            (Some(answered), degraded) => (answered, degraded),
+            (None, degraded) => {
+                let degraded =
+                    degraded.unwrap_or_else(|| Degraded::new(DegradedKind::HostFault, "no answer"));
+                let (ranking, degraded) = plain_ranking(&mut state, &request, degraded).await;
+                (Answered { ranking, confidence: None, options: Vec::new() }, Some(degraded))
+            }
+        };
+        if let Some(degraded) = &degraded {
+            tracing::warn!(strategy = strategy.name, "search degraded: {degraded}");
+        }
+        let usage = state.spent.usage;
+        let cost = Cost {
+            retrievals: state.spent.retrievals,
+            tokens_prefilled: usage.prefilled_tokens,
+            tokens_decoded: usage.decoded_tokens,
+            nodes: state.spent.nodes,
+            model_ms: state.model_ms,
+            retrieval_ms: state.retrieval_ms,
+            total_ms: started.elapsed().as_secs_f64() * 1e3,
+            fuel,
+            peak_memory_bytes: state.limiter.peak_bytes(),
+        };
+        let trace = SearchTrace {
+            version: TRACE_VERSION,
+            strategy: strategy.name.clone(),
+            component: strategy.component.clone(),
+            query: request.query,
+            branches: state.tree.finish(),
+            calls: state.calls,
+            log: state.log,
+        };
+        let Answered { ranking, confidence, options } = answered;
+        let outcome = Outcome { ranking, confidence, options, degraded, cost, trace, call_ms: state.call_ms };
+        (outcome, state.journal.finish())
+    }
+
+    /// Runs the guest to its end or to its time's end. A cancelled guest may still answer in its grace; the answer then
+    /// comes with the mark of the cancellation.
+    async fn run_guest(
+        &self,
+        strategy: &Strategy,
+        request: &Request,
+        state: SearchState,
+    ) -> (Result<(Answered, Option<Degraded>), Degraded>, SearchState, u64) {
+        let stop = state.stop.clone();
+        let permit = tokio::select! {
+            biased;
+            permit = self.permits().acquire() => permit,
+            ended = stop.asked() => {
+                let degraded = match ended {
+                    Ended::Cancelled => Degraded::from_end(ended),
+                    Ended::Deadline => Degraded::new(DegradedKind::Overloaded, "no room for a guest before the deadline"),
+                };
+                return (Err(degraded), state, 0);
+            }
+        };
+        let limits = state.limits.clone();
+        let mut store = match self.store(state) {
+            Ok(store) => store,
+            Err(degraded) => {
+                let state = SearchState::new(limits, None, stop);
+                return (Err(degraded), state, 0);
+            }
+        };
+        let guest_request = to_guest(request);
+        let ticks = self.ticker().guard();
+        let guest = async {
+            let instance = strategy.pre.instantiate_async(&mut store).await?;
+            instance.call_search(&mut store, &guest_request).await
+        };
+        let ended = tokio::select! {
+            biased;
+            answered = guest => Ok(answered),
+            ended = stop.forced() => Err(ended),
+        };
+        drop(ticks);
+        drop(permit);
+        let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
+        let was_cancelled = stop.is_cancelled().then(|| Degraded::from_end(Ended::Cancelled));
+        let result = match ended {
+            Err(ended) => Err(Degraded::from_end(ended)),
+            Ok(Err(trap)) => Err(Degraded::from_trap(&trap, store.data().last_words())),
+            Ok(Ok(Err(error))) => Err(Degraded::new(DegradedKind::Failed, error_text(&error))),
+            Ok(Ok(Ok(answer))) => check_answer(answer, request.k, &store.data().seen)
+                .map(|(ranking, confidence, options)| Answered { ranking, confidence, options })
+                .map(|answered| (answered, was_cancelled.clone())),
+        };
+        // A cancelled guest that then failed is not to blame.
+        let result = match (result, was_cancelled) {
+            (Err(_), Some(cancelled)) => Err(cancelled),
+            (result, _) => result,
+        };
+        let is_failure = matches!(&result, Err(degraded) if degraded.kind != DegradedKind::Cancelled);
+        strategy.breaker.note(is_failure, Instant::now());
+        (result, store.into_data(), fuel)
+    }
+}
+
+fn check_request(request: &Request, limits: &Limits) -> Result<(), Degraded> {
+    let refuse = |reason: String| Err(Degraded::new(DegradedKind::BadRequest, reason));
+    if request.k < 1 || request.k > MAX_RESULTS {
+        return refuse(format!("k: expected 1 to {MAX_RESULTS}, got {}", request.k));
+    }
+    let longest = limits.string_bytes as usize;
+    let texts = [("query", request.query.len()), ("filter", request.filter.as_ref().map_or(0, String::len))];
+    for (what, got) in texts {
+        if got > longest {
+            return refuse(format!("{what}: expected at most {longest} bytes, got {got}"));
+        }
+    }
+    let options_bytes: usize = request.options.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if options_bytes > longest {
+        return refuse(format!("options: expected at most {longest} bytes, got {options_bytes}"));
+    }
+    Ok(())
+}
+
+fn to_guest(request: &Request) -> GuestRequest {
+    let options = request.options.iter().cloned().map(|(name, value)| Setting { name, value });
+    GuestRequest {
+        query: request.query.clone(),
+        k: request.k,
+        filter: request.filter.clone(),
+        seed: request.seed,
+        options: options.collect(),
+    }
+}
+
+/// The hybrid ranking of the original query, or the lexical one without an encoder. What stands in the way is added to
+/// the reason; the ranking is empty then.
+async fn plain_ranking(
+    state: &mut SearchState,
+    request: &Request,
+    mut degraded: Degraded,
+) -> (Vec<Hit>, Degraded) {
+    if degraded.kind == DegradedKind::BadRequest {
+        return (Vec::new(), degraded);
+    }
+    let deadline_ms = state.limits.deadline_ms.max(PLAIN_MS);
+    state.stop = Stop::new(
+        &Limits { deadline_ms, ..state.limits.clone() },
+        CancelToken::new(),
+        state.journal.is_replay(),
+    );
+    let mut last_error = Error::Unavailable("no collection".to_owned());
+    for retriever in [Retriever::Hybrid, Retriever::Lexical] {
+        match look_up(state, request, retriever).await {
+            Ok(ranking) => return (ranking, degraded),
+            Err(error) => last_error = error,
+        }
+        if !matches!(last_error, Error::Unavailable(_)) {
+            break;
+        }
+    }
+    degraded.reason =
+        format!("{}; nor is there a plain ranking: {}", degraded.reason, error_text(&last_error));
+    (Vec::new(), degraded)
+}
+
+async fn look_up(
+    state: &mut SearchState,
+    request: &Request,
+    retriever: Retriever,
+) -> Result<Vec<Hit>, Error> {
+    let Some(retrieve) = state.retrieve.clone() else {
+        return Err(Error::Unavailable("no collection".to_owned()));
+    };
+    let query = Query {
+        text: request.query.clone(),
+        retriever,
+        dense_weight: f32::NAN,
+        k: request.k,
+        filter: request.filter.clone(),
+        options: Vec::new(),
+    };
+    let asked = vec![query.clone()];
+    let work = async move {
+        let value = retrieve.search(asked).await?;
+        Ok(Metered { value, usage: Usage::default() })
+    };
+    state.spent.retrievals += 1;
+    let served = state.serve(PLAIN_CALL, Work::Retrieval, 1, &query, work).await;
+    let rankings = served.map_err(|fault| Error::Other(("host-fault".to_owned(), fault.to_string())))??;
+    Ok(rankings.into_iter().next().unwrap_or_default())
+}
