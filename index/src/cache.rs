@@ -99,7 +99,9 @@ impl CacheFile {
         let length = self.file.metadata().map_err(IndexError::io("examine", &self.path))?.len();
         let mut key = [0; 32];
         while self.known_bytes + self.record_bytes as u64 <= length {
-            self.file.read_exact_at(&mut key, self.known_bytes).map_err(IndexError::io("read", &self.path))?;
+            self.file
+                .read_exact_at(&mut key, self.known_bytes)
+                .map_err(IndexError::io("read", &self.path))?;
             self.places.insert(key, self.known_bytes);
             self.known_bytes += self.record_bytes as u64;
         }

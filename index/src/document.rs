@@ -136,7 +136,8 @@ pub fn parse_date(text: &str) -> Option<i64> {
     let era = shifted_year.div_euclid(400);
     let year_of_era = shifted_year.rem_euclid(400);
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + date - 1;
-    let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+    let days =
+        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
     let seconds = match clock {
         None => 0,
         Some(clock) => parse_clock(clock)?,
@@ -201,7 +202,10 @@ impl Document {
                 }
             };
             if matches!(value, Value::Number(number) if !number.is_finite()) {
-                return Err(fail(format!("a finite number in metadata `{name}`"), "NaN or infinity".to_owned()));
+                return Err(fail(
+                    format!("a finite number in metadata `{name}`"),
+                    "NaN or infinity".to_owned(),
+                ));
             }
             converted.insert(name, value);
         }

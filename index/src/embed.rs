@@ -1,6 +1,7 @@
 //! Texts to vectors: the seam between the index and whatever encodes, with the shared cache in between.
 
 use crate::cache::EmbeddingCache;
+use crate::encoder::Encoder;
 use crate::error::{IndexError, Result};
 use crate::vectors;
 use std::sync::Arc;
@@ -52,7 +53,10 @@ impl Embedder {
             let mut fresh = Vec::with_capacity(made.len());
             for (text, vector) in wanted.iter().zip(made) {
                 let vector = vectors::normalised(vector, self.dimensions).map_err(|got| {
-                    failed(format!("expected {} finite values that are not all zero, got {got}", self.dimensions))
+                    failed(format!(
+                        "expected {} finite values that are not all zero, got {got}",
+                        self.dimensions
+                    ))
                 })?;
                 fresh.push((*text, vector));
             }
@@ -64,6 +68,20 @@ impl Embedder {
             }
         }
         Ok(found.into_iter().flatten().collect())
+    }
+}
+
+impl From<Arc<Encoder>> for Embedder {
+    /// The built-in encoder, on the threads of the process.
+    fn from(encoder: Arc<Encoder>) -> Self {
+        let (fingerprint, dimensions) = (encoder.fingerprint().to_owned(), encoder.dimensions());
+        Self::new(&fingerprint, dimensions, move |texts| {
+            let failed = |error: crate::encoder::EncoderError| IndexError::Encode {
+                texts: texts.len(),
+                message: error.to_string(),
+            };
+            encoder.encode(texts).map_err(failed)
+        })
     }
 }
 

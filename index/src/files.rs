@@ -17,9 +17,7 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension(TEMPORARY);
     let mut file = File::create(&temporary).map_err(IndexError::io("create", &temporary))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(IndexError::io("write", &temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(IndexError::io("write", &temporary))?;
     std::fs::rename(&temporary, path).map_err(IndexError::io("rename into place", path))?;
     match path.parent() {
         Some(dir) => sync_dir(dir),
@@ -45,7 +43,9 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
 /// Removes a file that may be gone already.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(IndexError::io("remove", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(IndexError::io("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

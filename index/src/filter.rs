@@ -20,7 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tantivy::columnar::{Column, ColumnType, DynamicColumn, NumericalType};
 use tantivy::index::SegmentId;
-use tantivy::query::{BitSetDocSet, ConstScorer, EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight};
+use tantivy::query::{
+    BitSetDocSet, ConstScorer, EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight,
+};
 use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{BitSet, DocId, SegmentReader};
 
@@ -152,7 +154,9 @@ fn tokens(expression: &str) -> Result<Vec<(usize, Token)>> {
                 let mut text = String::new();
                 loop {
                     match characters.get(at).copied() {
-                        None => return Err(failed(expression, start, "a closing `\"`", "the end".to_owned())),
+                        None => {
+                            return Err(failed(expression, start, "a closing `\"`", "the end".to_owned()));
+                        }
                         Some('"') => break,
                         Some('\\') if matches!(characters.get(at + 1), Some('"' | '\\')) => {
                             text.push(characters[at + 1]);
@@ -196,8 +200,7 @@ impl Parser<'_> {
     }
 
     fn accept_word(&mut self, keyword: &str) -> bool {
-        let found =
-            matches!(self.tokens.get(self.at), Some((_, Token::Word(word))) if word.eq_ignore_ascii_case(keyword));
+        let found = matches!(self.tokens.get(self.at), Some((_, Token::Word(word))) if word.eq_ignore_ascii_case(keyword));
         self.at += usize::from(found);
         found
     }
@@ -349,9 +352,9 @@ impl Scope<'_> {
                 Ok(number) if number.is_finite() => Ok(Operand::Number(number)),
                 _ => Err(wrong("a finite number")),
             },
-            Kind::Date => {
-                parse_date(operand).map(Operand::Date).ok_or_else(|| wrong("a date, `2024-05-06` or RFC 3339"))
-            }
+            Kind::Date => parse_date(operand)
+                .map(Operand::Date)
+                .ok_or_else(|| wrong("a date, `2024-05-06` or RFC 3339")),
             Kind::Boolean => match operand {
                 "true" => Ok(Operand::Boolean(true)),
                 "false" => Ok(Operand::Boolean(false)),
@@ -380,7 +383,9 @@ impl Scope<'_> {
             Node::Not(inner) => {
                 let mut set = BitSet::with_max_value_and_full(max_doc);
                 let inside = self.node(inner, reader)?;
-                (0..max_doc).filter(|&document| inside.contains(document)).for_each(|document| set.remove(document));
+                (0..max_doc)
+                    .filter(|&document| inside.contains(document))
+                    .for_each(|document| set.remove(document));
                 Ok(set)
             }
             Node::Compare { name, name_at, operator, operand, operand_at } => {
@@ -390,7 +395,13 @@ impl Scope<'_> {
         }
     }
 
-    fn compare(&self, name: &str, operator: Operator, operand: &Operand, reader: &SegmentReader) -> Result<BitSet> {
+    fn compare(
+        &self,
+        name: &str,
+        operator: Operator,
+        operand: &Operand,
+        reader: &SegmentReader,
+    ) -> Result<BitSet> {
         let lexical = || IndexError::lexical("read metadata", self.dir);
         let io = |error: std::io::Error| lexical()(error.into());
         let mut result = BitSet::with_max_value(reader.max_doc());
@@ -409,7 +420,8 @@ impl Scope<'_> {
                         if ordinals.is_empty() {
                             continue;
                         }
-                        let equal = wanted.iter().all(|ordinal| ordinal.is_some_and(|one| ordinals.contains(&one)));
+                        let equal =
+                            wanted.iter().all(|ordinal| ordinal.is_some_and(|one| ordinals.contains(&one)));
                         if equal == (operator == Operator::Equal) {
                             result.insert(document);
                         }
@@ -423,7 +435,9 @@ impl Scope<'_> {
                 }
                 (Operand::Date(seconds), ColumnType::DateTime) => {
                     if let DynamicColumn::DateTime(column) = handle.open().map_err(io)? {
-                        scan(&column, &mut result, |value| operator.holds(value.into_timestamp_secs(), *seconds));
+                        scan(&column, &mut result, |value| {
+                            operator.holds(value.into_timestamp_secs(), *seconds)
+                        });
                     }
                 }
                 (Operand::Boolean(wanted), ColumnType::Bool) => {
@@ -487,7 +501,10 @@ mod tests {
         check("NOT (a=1 or b != \"x \\\" y\") and url:http://x.y/z", "ok");
         check("at > 2024-05-06T10:00:00Z", "ok");
         check("", "filter `` at character 0: expected a metadata name, `NOT` or `(`, got the end");
-        check("a", "filter `a` at character 1: expected one of `:`, `=`, `!=`, `<`, `<=`, `>`, `>=`, got the end");
+        check(
+            "a",
+            "filter `a` at character 1: expected one of `:`, `=`, `!=`, `<`, `<=`, `>`, `>=`, got the end",
+        );
         check("a:", "filter `a:` at character 2: expected a value, got the end");
         check("(a:1", "filter `(a:1` at character 4: expected `)`, got the end");
         check("a:1 b:2", "filter `a:1 b:2` at character 4: expected `AND`, `OR` or the end, got `b`");

@@ -54,7 +54,8 @@ pub fn fuse(lexical: &[Hit], dense: &[Hit], fusion: Fusion, k: usize) -> Vec<Hit
             }
         }
     }
-    let mut fused: Vec<Hit> = scores.into_iter().map(|(id, score)| Hit { id: id.to_owned(), score }).collect();
+    let mut fused: Vec<Hit> =
+        scores.into_iter().map(|(id, score)| Hit { id: id.to_owned(), score }).collect();
     // The map yields ids in ascending order and the sort is stable.
     fused.sort_by(|left, right| right.score.total_cmp(&left.score));
     fused.truncate(k);

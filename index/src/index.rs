@@ -243,8 +243,7 @@ impl Index {
         let vectors = files::list(&shared.vector_dir)?;
         let metas = shared.lexical.load_metas();
         let metas = metas.map_err(IndexError::lexical("read the committed state", &shared.lexical_dir))?;
-        let segments: Vec<String> =
-            metas.segments.iter().map(|segment| segment.id().uuid_string()).collect();
+        let segments: Vec<String> = metas.segments.iter().map(|segment| segment.id().uuid_string()).collect();
         let lexical = files::list(&shared.lexical_dir)?;
         // Segment files are named by 32 hexadecimal digits; the rest is tantivy's own.
         let foreign = |name: &String| {
@@ -291,7 +290,9 @@ impl Index {
         let (rows, living) = searcher.row_counts();
         let pending = log::pending(&self.shared.log_dir, searcher.manifest.log_sequence)?;
         let mut disk_bytes = 0;
-        for folder in [&self.shared.dir, &self.shared.lexical_dir, &self.shared.vector_dir, &self.shared.log_dir] {
+        for folder in
+            [&self.shared.dir, &self.shared.lexical_dir, &self.shared.vector_dir, &self.shared.log_dir]
+        {
             for name in files::list(folder)? {
                 // A file may vanish between listing and looking; it then takes no space.
                 disk_bytes += std::fs::metadata(folder.join(name))
@@ -318,7 +319,9 @@ fn check_encoder(dense: &crate::settings::DenseSettings, encoder: &Embedder) -> 
         return Err(wrong(format!("{} dimensions", dense.dimensions), encoder.dimensions().to_string()));
     }
     match &dense.encoder {
-        Some(name) if name != encoder.fingerprint() => Err(wrong(name.clone(), encoder.fingerprint().to_owned())),
+        Some(name) if name != encoder.fingerprint() => {
+            Err(wrong(name.clone(), encoder.fingerprint().to_owned()))
+        }
         _ => Ok(()),
     }
 }

@@ -50,7 +50,7 @@ pub(crate) fn schema() -> (Schema, Fields) {
         TextFieldIndexing::default().set_tokenizer(ANALYSIS).set_index_option(IndexRecordOption::WithFreqs);
     let fields = Fields {
         key: builder.add_u64_field("key", FAST | INDEXED),
-        id: builder.add_text_field("id", TextOptions::from(STRING).set_fast("raw")),
+        id: builder.add_text_field("id", STRING.set_fast("raw")),
         title: builder.add_text_field("title", STORED),
         text: builder.add_text_field("text", STORED),
         body: builder.add_text_field("body", TextOptions::default().set_indexing_options(body)),

@@ -13,6 +13,7 @@
 //! - No clock, no environment, no ambient randomness.
 
 mod cache;
+mod catalog;
 mod document;
 mod embed;
 mod error;
@@ -24,13 +25,16 @@ mod lexical;
 mod log;
 mod manifest;
 mod phase;
+mod reader;
 mod scan;
 mod searcher;
 mod settings;
+mod tune;
 mod vectors;
 mod writer;
 
 pub use cache::EmbeddingCache;
+pub use catalog::Catalog;
 pub use document::{Document, Kind, MAX_ID_BYTES, StoredDocument, Value, parse_date};
 pub use embed::Embedder;
 pub use error::{IndexError, Result};
@@ -39,8 +43,10 @@ pub use fusion::{FUSION_DEPTH, Fusion, fuse};
 pub use index::{Index, IndexStats, OpenOptions, Progress};
 #[doc(hidden)]
 pub use phase::{Hook, Phase};
+pub use reader::JsonLines;
 pub use searcher::{Hit, Mode, Query, Searcher};
 pub use settings::{DenseSettings, FORMAT, IndexSettings, Language};
+pub use tune::{Relevance, Tuned, tune};
 pub use writer::{CommitInfo, Writer};
 
 pub mod encoder;

@@ -190,7 +190,10 @@ fn read_head(path: &Path, file: &File) -> Result<(u64, Mark)> {
         return Err(corrupt("a mark with a valid checksum at offset 512", "another checksum".to_owned()));
     }
     if length < mark.end {
-        return Err(corrupt(&format!("{} acknowledged bytes", mark.end), format!("a file of {length} bytes")));
+        return Err(corrupt(
+            &format!("{} acknowledged bytes", mark.end),
+            format!("a file of {length} bytes"),
+        ));
     }
     Ok((start, mark))
 }
@@ -205,11 +208,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// Calls `take` with every acknowledged change after `after`, in order; returns how many there were.
 /// Reads only: safe beside nobody but the holder of the writer's lock.
-pub(crate) fn replay(
-    dir: &Path,
-    after: u64,
-    mut take: impl FnMut(u64, Change) -> Result<()>,
-) -> Result<u64> {
+pub(crate) fn replay(dir: &Path, after: u64, mut take: impl FnMut(u64, Change) -> Result<()>) -> Result<u64> {
     let mut expected = None;
     let mut count = 0;
     for (path, file, start, mark) in open_all(dir)? {
@@ -247,7 +246,12 @@ fn open_all(dir: &Path) -> Result<Vec<(PathBuf, File, u64, Mark)>> {
             continue;
         }
         let path = dir.join(&name);
-        let file = File::open(&path).map_err(IndexError::io("open", &path))?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A commit removes the old file once the new one is there.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(IndexError::io("open", &path)(error)),
+        };
         let (start, mark) = read_head(&path, &file)?;
         if name != file_name(start) {
             return Err(IndexError::corrupt(&path, format!("the name `{}`", file_name(start)), name));
@@ -272,8 +276,9 @@ fn replay_file(
     let mut count = 0;
     let mut payload = Vec::new();
     while offset < mark.end {
-        let damaged =
-            |got: &str| IndexError::corrupt(path, format!("an intact record at offset {offset}"), got.to_owned());
+        let damaged = |got: &str| {
+            IndexError::corrupt(path, format!("an intact record at offset {offset}"), got.to_owned())
+        };
         let mut head = [0; RECORD_HEAD_BYTES];
         reader.read_exact(&mut head).map_err(IndexError::io("read", path))?;
         let length = u32_at(&head, 0) as usize;

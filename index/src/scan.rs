@@ -5,8 +5,8 @@
 
 use crate::vectors::Segment;
 use std::cmp::Ordering;
-use std::sync::{Mutex, PoisonError};
 use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 /// Rows of one piece of work: 384-dimensional rows of this many fill half a megabyte, which stays in the cache
 /// while all queries of the batch pass over it.

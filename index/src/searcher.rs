@@ -214,9 +214,16 @@ impl Searcher {
     }
 
     fn lexical_selected(&self, text: &str, k: usize, selection: Option<&Selection>) -> Result<Vec<Hit>> {
-        let found =
-            lexical::search(&self.lexical, &self.tables, &self.analysis, self.fields.body, text, k, selection)
-                .map_err(IndexError::lexical("search", &self.dir))?;
+        let found = lexical::search(
+            &self.lexical,
+            &self.tables,
+            &self.analysis,
+            self.fields.body,
+            text,
+            k,
+            selection,
+        )
+        .map_err(IndexError::lexical("search", &self.dir))?;
         let hit = |(score, address): (f32, DocAddress)| {
             let slot = Slot { segment: address.segment_ord, document: address.doc_id };
             Hit { id: self.id(slot).to_owned(), score }
@@ -331,7 +338,10 @@ impl Searcher {
                 Mode::Hybrid(_) => FUSION_DEPTH,
                 _ => continue,
             };
-            groups.entry((query.filter.as_ref().map(Filter::expression), depth)).or_default().push(places.len());
+            groups
+                .entry((query.filter.as_ref().map(Filter::expression), depth))
+                .or_default()
+                .push(places.len());
             places.push(place);
         }
         if places.is_empty() {
@@ -368,7 +378,8 @@ impl Searcher {
     fn stored(&self, id: &str, address: DocAddress) -> Result<StoredDocument> {
         let document: TantivyDocument =
             self.lexical.doc(address).map_err(IndexError::lexical("read a document", &self.dir))?;
-        let text = |field| document.get_first(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
+        let text =
+            |field| document.get_first(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
         let metadata = text(self.fields.metadata);
         let metadata = match metadata.as_str() {
             "" => BTreeMap::new(),
@@ -482,6 +493,10 @@ fn join(keys: &[u64], living: &[(u64, Slot)]) -> Vec<Option<Slot>> {
 impl std::fmt::Debug for Searcher {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let dir: &Path = &self.dir;
-        formatter.debug_struct("Searcher").field("dir", &dir).field("documents", &self.len()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Searcher")
+            .field("dir", &dir)
+            .field("documents", &self.len())
+            .finish_non_exhaustive()
     }
 }

@@ -201,12 +201,14 @@ impl Writer {
     }
 
     fn check_vector(&self, id: &str, vector: Option<Vec<f32>>) -> Result<Option<Vec<f32>>> {
-        let refused = |expected: String, got: String| IndexError::Document { id: id.to_owned(), expected, got };
+        let refused =
+            |expected: String, got: String| IndexError::Document { id: id.to_owned(), expected, got };
         match (&self.shared.settings.dense, vector) {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(refused("no vector in a lexical index".to_owned(), "a vector".to_owned())),
             (Some(dense), Some(vector)) => {
-                let expected = format!("a vector of {} finite values that are not all zero", dense.dimensions);
+                let expected =
+                    format!("a vector of {} finite values that are not all zero", dense.dimensions);
                 vectors::normalised(vector, dense.dimensions).map(Some).map_err(|got| refused(expected, got))
             }
             (Some(_), None) if self.shared.embedder.is_none() => {
@@ -272,7 +274,8 @@ impl Writer {
 
     /// A metadata value as tantivy's columns hold it; text is held as its words.
     fn column(&self, value: &Value) -> OwnedValue {
-        let strings = |words: Vec<String>| OwnedValue::Array(words.into_iter().map(OwnedValue::Str).collect());
+        let strings =
+            |words: Vec<String>| OwnedValue::Array(words.into_iter().map(OwnedValue::Str).collect());
         match value {
             Value::Keyword(word) => OwnedValue::Str(word.clone()),
             Value::Keywords(words) => strings(words.clone()),
@@ -415,11 +418,7 @@ impl Writer {
     }
 
     /// Merges the named segments of each half; nothing is staged when this runs.
-    fn merge_segments(
-        &mut self,
-        lexical: &[tantivy::index::SegmentId],
-        vectors: &[usize],
-    ) -> Result<usize> {
+    fn merge_segments(&mut self, lexical: &[tantivy::index::SegmentId], vectors: &[usize]) -> Result<usize> {
         if lexical.is_empty() && vectors.is_empty() {
             return Ok(0);
         }
@@ -467,7 +466,8 @@ impl Writer {
         self.next.next_segment += 1;
         let hook = self.shared.hook.clone();
         let phase = Phase::MergeVectors;
-        let mut merged = SegmentWriter::create(&self.shared.vector_dir, number, dense.dimensions, hook, phase)?;
+        let mut merged =
+            SegmentWriter::create(&self.shared.vector_dir, number, dense.dimensions, hook, phase)?;
         for (key, place, row) in rows {
             merged.push(key, base.vector_segments()[place].segment.row(row))?;
         }

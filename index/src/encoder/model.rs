@@ -116,7 +116,9 @@ impl Model {
             // [rows, intermediate]
             let wide = resized(wide, rows * self.config.intermediate_size);
             layer.intermediate.forward(x, rows, wide, threads);
-            threads.run_chunks(wide, ROWS_PER_PART * self.config.intermediate_size, |_, part| gelu_in_place(part));
+            threads.run_chunks(wide, ROWS_PER_PART * self.config.intermediate_size, |_, part| {
+                gelu_in_place(part)
+            });
             // [rows, hidden]
             layer.output.forward(wide, rows, mixed, threads);
             layer.output_norm.add_and_norm(x, mixed, threads);

@@ -1,0 +1,4 @@
+//! The tests of this crate that need more than one of its files, as one program.
+
+mod basics;
+mod common;
