@@ -109,7 +109,11 @@ fn check_queries(queries: &[Query], limits: &Limits) -> Result<(), Error> {
     check_length("queries", queries.len(), limits.list_items)?;
     for query in queries {
         check_text("query text", &query.text, limits)?;
-        check_text("filter", query.filter.as_deref().unwrap_or_default(), limits)?;
+        if let Some(filter) = &query.filter {
+            check_text("filter", filter, limits)?;
+            // Only a whole expression may be joined to the request's: `a) OR (b` would escape it.
+            orion_index::Filter::parse(filter).map_err(|error| Error::InvalidInput(error.to_string()))?;
+        }
         check_options(&query.options, limits)?;
         check_range("k", query.k, 1, limits.hits)?;
         let weight = query.dense_weight;
