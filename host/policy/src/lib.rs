@@ -1,21 +1,42 @@
 //! The search policy: an LFM2 language model that thinks, then writes a search query.
 //!
-//! `config` and `checkpoint` read Hugging Face folders; `tokenizer` and `format` turn trajectories into tokens, for
-//! serving and training alike; `random` makes weights from seeds. This crate knows nothing of plugins or indexes.
+//! Reading: `config` and `checkpoint` read Hugging Face folders, `embedded` the one inside the program, `random` makes
+//! weights from seeds. Words: `tokenizer` and `format` turn trajectories into tokens, for serving and training alike;
+//! `prompt` has the worked examples for models that never saw the format. Numbers: `model` is the forward pass, `state`
+//! what it remembers, as a tree; `sampling` turns logits into tokens. Serving: `session` is what users hold,
+//! `scheduler` the one thread that owns the model, `lane` and `generate` one sequence on its way. `check` holds a
+//! checkpoint against golden numbers.
+//!
+//! This crate knows nothing of plugins or indexes.
 
+mod check;
 mod checkpoint;
 mod config;
+mod embedded;
 mod error;
 mod format;
+mod generate;
+mod lane;
+mod model;
 mod prompt;
 mod random;
+mod sampling;
+mod scheduler;
+mod session;
+mod state;
+#[cfg(test)]
+mod test_data;
 mod tokenizer;
 
+pub use check::{CaseReport, CheckError, CheckReport, check_cases};
 pub use checkpoint::{Checkpoint, NumberFormat, Tensor, Weights};
 pub use config::{Config, LayerKind, feed_forward_width};
+pub use embedded::EmbeddedCheckpoint;
 pub use error::{CheckpointError, PolicyError};
 pub use format::{
     FormatKind, FormatSpec, Retriever, SPECIAL_TOKENS, Segment, Snippet, Span, TrajectoryFormat,
 };
+pub use generate::Sampling;
 pub use random::{Random, byte_tokenizer_json, random_checkpoint, random_weights, tiny_config, tiny_policy};
+pub use session::{Candidate, JudgedText, NodeId, Policy, PolicyInfo, PolicyOptions, Session, Source, Usage};
 pub use tokenizer::PolicyTokenizer;

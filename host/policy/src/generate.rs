@@ -1,0 +1,256 @@
+//! Constrained decoding of one candidate: a thought, then a search query, in the checkpoint's format.
+//!
+//! [`Generation`] is a small state machine: given the logits after all it has asked to be fed, it picks a token among
+//! those that the format admits and says what to feed next. Start markers are forced; an end marker is sampled, or
+//! forced at the cap. Log-probabilities are those of the unmodified model at the sampled tokens; forced tokens have
+//! none.
+
+use crate::format::{Retriever, TrajectoryFormat};
+use crate::random::Random;
+use crate::sampling::{Choice, LogSoftmax, pick};
+
+/// How candidates are generated; fields as in the contract.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Candidates for each node, 1 to 64.
+    pub candidates: u32,
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus, in (0, 1].
+    pub top_p: f32,
+    /// Cap of a thought; 0 leaves it empty.
+    pub max_think_tokens: u32,
+    /// Cap of a query, at least 1.
+    pub max_query_tokens: u32,
+    /// Candidate j of node i depends on the seed, i and j alone.
+    pub seed: u64,
+}
+
+/// Which tokens may stand where, for one tokenizer and format.
+pub(crate) struct DecodingTables {
+    /// By token id: may stand inside a thought or a query.
+    content: Vec<bool>,
+    /// By token id: may begin a query, which makes it not empty: the token holds a letter or digit.
+    opening: Vec<bool>,
+}
+
+impl DecodingTables {
+    /// `None` where no token could begin a query.
+    pub(crate) fn new(format: &TrajectoryFormat, vocabulary_size: usize) -> Option<Self> {
+        let tokenizer = format.tokenizer();
+        let ends_by_line = format.search_query.start.is_empty();
+        let mut content = vec![false; vocabulary_size];
+        let mut opening = vec![false; vocabulary_size];
+        for id in 0..vocabulary_size.min(tokenizer.size()) {
+            if tokenizer.is_special(id as u32) {
+                continue;
+            }
+            let text = tokenizer.decode(&[id as u32]);
+            content[id] = !text.is_empty() && !(ends_by_line && text.contains('\n'));
+            opening[id] = content[id]
+                && text.chars().any(char::is_alphanumeric)
+                && !(format.markers_are_text() && text.contains('<'));
+        }
+        opening.contains(&true).then_some(Self { content, opening })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Think,
+    Retriever,
+    Query,
+    Done,
+}
+
+/// One candidate in the making.
+pub(crate) struct Generation {
+    stage: Stage,
+    choice: Choice,
+    max_think: usize,
+    max_query: usize,
+    random: Random,
+    think: Vec<u32>,
+    query: Vec<u32>,
+    pub(crate) retriever: Option<Retriever>,
+    log_probability: f64,
+    sampled: u32,
+}
+
+impl Generation {
+    /// Candidate `candidate` of node `node` of a call, and what to feed before the first logits are needed.
+    pub(crate) fn new(
+        sampling: &Sampling,
+        node: usize,
+        candidate: u32,
+        format: &TrajectoryFormat,
+    ) -> (Self, Vec<u32>) {
+        let mut generation = Self {
+            stage: Stage::Think,
+            choice: Choice { temperature: sampling.temperature, top_p: sampling.top_p },
+            max_think: sampling.max_think_tokens as usize,
+            max_query: sampling.max_query_tokens as usize,
+            random: Random::split(sampling.seed, &[node as u64, u64::from(candidate)]),
+            think: Vec::new(),
+            query: Vec::new(),
+            retriever: None,
+            log_probability: 0.0,
+            sampled: 0,
+        };
+        let mut feed = Vec::new();
+        if !format.thinks() {
+            generation.begin_query(format, &mut feed);
+        } else {
+            feed.extend(&format.think.start);
+            if generation.max_think == 0 {
+                feed.extend(&format.think.end);
+                generation.begin_query(format, &mut feed);
+            }
+        }
+        (generation, feed)
+    }
+
+    /// The most tokens that a candidate can add to its node.
+    pub(crate) fn most_tokens(sampling: &Sampling, format: &TrajectoryFormat) -> usize {
+        let markers =
+            [&format.think, &format.search_query].map(|marker| marker.start.len() + marker.end.len());
+        let think = if format.thinks() { sampling.max_think_tokens as usize } else { 0 };
+        markers.iter().sum::<usize>() + think + sampling.max_query_tokens as usize + 1
+    }
+
+    /// Picks the next token; what it returns is to be fed, the picked token first. Without more to pick,
+    /// [`Generation::is_done`] holds from here on.
+    pub(crate) fn advance(
+        &mut self,
+        logits: &[f32],
+        format: &TrajectoryFormat,
+        tables: &DecodingTables,
+        buffer: &mut Vec<f32>,
+    ) -> Vec<u32> {
+        let normaliser = LogSoftmax::of(logits, buffer);
+        let token = self.pick(logits, format, tables, buffer);
+        self.log_probability += f64::from(normaliser.log_probability(logits[token as usize]));
+        self.sampled += 1;
+        let mut feed = vec![token];
+        match self.stage {
+            Stage::Think => {
+                if format.think.end == [token] {
+                    self.begin_query(format, &mut feed);
+                } else {
+                    self.think.push(token);
+                    if self.wrote_marker(&self.think, format) {
+                        self.begin_query(format, &mut feed);
+                    } else if self.think.len() == self.max_think {
+                        feed.extend(&format.think.end);
+                        self.begin_query(format, &mut feed);
+                    }
+                }
+            }
+            Stage::Retriever => {
+                let ids = format.retrievers().unwrap_or_default();
+                self.retriever = ids.iter().position(|id| *id == token).map(|index| Retriever::ALL[index]);
+                self.stage = Stage::Query;
+            }
+            Stage::Query => {
+                if format.search_query.end == [token] {
+                    self.stage = Stage::Done;
+                } else {
+                    self.query.push(token);
+                    if self.wrote_marker(&self.query, format) {
+                        self.stage = Stage::Done;
+                    } else if self.query.len() == self.max_query {
+                        feed.extend(&format.search_query.end);
+                        self.stage = Stage::Done;
+                    }
+                }
+            }
+            Stage::Done => {}
+        }
+        feed
+    }
+
+    fn pick(
+        &mut self,
+        logits: &[f32],
+        format: &TrajectoryFormat,
+        tables: &DecodingTables,
+        buffer: &mut Vec<f32>,
+    ) -> u32 {
+        let (choice, random) = (self.choice, &mut self.random);
+        // Where an end marker is several tokens of text, those are content until they add up to the marker.
+        let is_end = |end: &[u32], id: usize| matches!(end, [only] if *only as usize == id);
+        match self.stage {
+            Stage::Retriever => {
+                let ids = format.retrievers().unwrap_or_default();
+                pick(logits, |id| ids.contains(&(id as u32)), choice, random, buffer)
+            }
+            Stage::Query if self.query.is_empty() => {
+                pick(logits, |id| tables.opening[id], choice, random, buffer)
+            }
+            Stage::Query => {
+                let end = &format.search_query.end;
+                pick(logits, |id| tables.content[id] || is_end(end, id), choice, random, buffer)
+            }
+            Stage::Think | Stage::Done => {
+                let end = &format.think.end;
+                pick(logits, |id| tables.content[id] || is_end(end, id), choice, random, buffer)
+            }
+        }
+    }
+
+    fn begin_query(&mut self, format: &TrajectoryFormat, feed: &mut Vec<u32>) {
+        feed.extend(&format.search_query.start);
+        self.stage = if format.retrievers().is_some() { Stage::Retriever } else { Stage::Query };
+    }
+
+    /// Whether a content that is written in ordinary text has come to a marker, its own end or another.
+    fn wrote_marker(&self, content: &[u32], format: &TrajectoryFormat) -> bool {
+        format.markers_are_text() && text_before_marker(&format.tokenizer().decode(content)).is_some()
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// The thought in words.
+    pub(crate) fn think_text(&self, format: &TrajectoryFormat) -> String {
+        plain_text(&format.tokenizer().decode(&self.think), format)
+    }
+
+    /// The query in words; never empty.
+    pub(crate) fn query_text(&self, format: &TrajectoryFormat) -> String {
+        plain_text(&format.tokenizer().decode(&self.query), format)
+    }
+
+    /// Sum of the natural log-probabilities of the sampled tokens.
+    pub(crate) fn log_probability(&self) -> f32 {
+        self.log_probability as f32
+    }
+
+    /// Number of sampled tokens.
+    pub(crate) fn sampled(&self) -> u32 {
+        self.sampled
+    }
+}
+
+/// One line without bytes that were no UTF-8, cut at a marker where markers are text.
+fn plain_text(decoded: &str, format: &TrajectoryFormat) -> String {
+    let text = match text_before_marker(decoded) {
+        Some(before) if format.markers_are_text() => before,
+        _ => decoded,
+    };
+    text.split(|c: char| c.is_whitespace() || c.is_control() || c == char::REPLACEMENT_CHARACTER)
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What stands before the first marker, if there is one.
+fn text_before_marker(text: &str) -> Option<&str> {
+    let names = ["user_query", "think", "search_query", "top_k_response"];
+    let is_marker = |rest: &str| {
+        let inner = rest.strip_prefix('/').unwrap_or(rest);
+        names.iter().any(|name| inner.strip_prefix(name).is_some_and(|after| after.starts_with('>')))
+    };
+    text.match_indices('<').find(|(at, _)| is_marker(&text[at + 1..])).map(|(at, _)| &text[..at])
+}

@@ -1,0 +1,562 @@
+//! One thread owns the model and serves all sessions, a step at a time.
+//!
+//! Each call becomes lanes: one for each sequence that it extends, proposes or judges. A step takes some tokens of
+//! many lanes, runs them through the model as the rows of one batch, and moves each lane on. New calls join at the
+//! next step; a call whose future is gone, and a session that was dropped, leave at the next step. What a lane
+//! computes does not depend on who shares its steps.
+//!
+//! Fairness: lanes that decode go first, for they need a row or two; prompts share the rest of a step in turn, a
+//! chunk each, beginning one lane further every step; sessions are admitted in turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use futures_channel::oneshot;
+
+use crate::error::{CheckpointError, PolicyError};
+use crate::format::TrajectoryFormat;
+use crate::generate::{DecodingTables, Generation, Sampling};
+use crate::lane::{Lane, Outcome, Purpose, Scoring};
+use crate::model::{Feed, Model, Scratch};
+use crate::prompt;
+use crate::session::{Candidate, JudgedText, NodeId, PolicyOptions, UsageCounters};
+use crate::state::{Sequence, State};
+
+/// Tokens that one prompt takes of a step before the next one's turn.
+const CHUNK_TOKENS: usize = 64;
+
+/// Most logits held at once, in floats (8 MiB): 256 rows of a small vocabulary, 32 of LFM2's.
+const LOGITS_FLOATS: usize = 1 << 21;
+
+type Reply<T> = oneshot::Sender<Result<T, PolicyError>>;
+
+/// What a session asks of the thread.
+pub(crate) enum Request {
+    Extend {
+        session: u64,
+        usage: Arc<UsageCounters>,
+        steps: Vec<(Option<NodeId>, Vec<u32>)>,
+        reply: Reply<Vec<NodeId>>,
+    },
+    Propose {
+        session: u64,
+        usage: Arc<UsageCounters>,
+        nodes: Vec<NodeId>,
+        sampling: Sampling,
+        reply: Reply<Vec<Vec<Candidate>>>,
+    },
+    Perplexity {
+        session: u64,
+        usage: Arc<UsageCounters>,
+        requests: Vec<(NodeId, Vec<Vec<u32>>)>,
+        reply: Reply<Vec<Vec<JudgedText>>>,
+    },
+    Tokens {
+        session: u64,
+        node: NodeId,
+        reply: Reply<Vec<u32>>,
+    },
+    Close {
+        session: u64,
+    },
+}
+
+/// A call under way: who waits for it, and the results of its lanes so far.
+struct Job {
+    session: u64,
+    waiter: Waiter,
+    outcomes: Vec<Option<Outcome>>,
+    missing: usize,
+}
+
+enum Waiter {
+    Extend(Reply<Vec<NodeId>>, Vec<NodeId>),
+    /// With the number of candidates for each node.
+    Propose(Reply<Vec<Vec<Candidate>>>, usize),
+    /// With the number of texts for each node.
+    Perplexity(Reply<Vec<Vec<JudgedText>>>, Vec<usize>),
+}
+
+impl Waiter {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Extend(reply, _) => reply.is_canceled(),
+            Self::Propose(reply, _) => reply.is_canceled(),
+            Self::Perplexity(reply, _) => reply.is_canceled(),
+        }
+    }
+}
+
+/// The thread's world.
+pub(crate) struct Scheduler {
+    model: Model,
+    format: Arc<TrajectoryFormat>,
+    tables: DecodingTables,
+    context_tokens: usize,
+    options: PolicyOptions,
+    requests: Receiver<Request>,
+    /// The state after what every trajectory begins with.
+    root: Option<Arc<State>>,
+    /// By session: its nodes by number; `None` while one is in the making or after its call was given up.
+    nodes: BTreeMap<u64, Vec<Option<Arc<State>>>>,
+    jobs: BTreeMap<u64, Job>,
+    next_job: u64,
+    waiting: BTreeMap<u64, VecDeque<Lane>>,
+    last_admitted: u64,
+    active: Vec<Lane>,
+    turn: usize,
+    state_bytes: Arc<AtomicUsize>,
+    scratch: Scratch,
+    logits: Vec<f32>,
+    buffer: Vec<f32>,
+}
+
+impl Scheduler {
+    /// Prepares the root state; returns the scheduler and what the user should be warned of.
+    pub(crate) fn new(
+        model: Model,
+        format: Arc<TrajectoryFormat>,
+        context_tokens: usize,
+        options: PolicyOptions,
+        requests: Receiver<Request>,
+    ) -> Result<(Self, Vec<String>), PolicyError> {
+        let tables = DecodingTables::new(&format, model.config.vocabulary_size).ok_or_else(|| {
+            CheckpointError::Tokenizer {
+                file: format.tokenizer().file().to_owned(),
+                what: "vocabulary".to_owned(),
+                expected: "a token with a letter or digit".to_owned(),
+                got: "none".to_owned(),
+            }
+        })?;
+        let mut scheduler = Self {
+            model,
+            format,
+            tables,
+            context_tokens,
+            options,
+            requests,
+            root: None,
+            nodes: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            next_job: 0,
+            waiting: BTreeMap::new(),
+            last_admitted: 0,
+            active: Vec::new(),
+            turn: 0,
+            state_bytes: Arc::new(AtomicUsize::new(0)),
+            scratch: Scratch::default(),
+            logits: Vec::new(),
+            buffer: Vec::new(),
+        };
+        let begin = scheduler.format.begin().tokens;
+        scheduler.check_context(begin.len())?;
+        if !begin.is_empty() {
+            let mut sequence = Sequence::new(&scheduler.model.sizes, None);
+            for chunk in begin.chunks(scheduler.options.max_step_tokens.max(1)) {
+                let feed = Feed { sequence: &mut sequence, tokens: chunk, wanted_from: chunk.len() - 1 };
+                scheduler.model.forward(&mut [feed], &mut scheduler.scratch);
+            }
+            scheduler.root = Some(sequence.finish(&scheduler.model.sizes, &scheduler.state_bytes));
+        }
+        let root = scheduler.root.as_ref();
+        let warnings = prompt::check(&scheduler.model, &scheduler.format, root, context_tokens);
+        let warnings = warnings.into_iter().collect();
+        Ok((scheduler, warnings))
+    }
+
+    /// Serves until the last policy and session are gone.
+    pub(crate) fn run(mut self) {
+        loop {
+            let idle = self.active.is_empty() && self.waiting.is_empty();
+            if idle {
+                match self.requests.recv() {
+                    Ok(request) => self.accept(request),
+                    Err(_) => return,
+                }
+            }
+            loop {
+                match self.requests.try_recv() {
+                    Ok(request) => self.accept(request),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return,
+                }
+            }
+            self.drop_the_gone();
+            self.admit();
+            self.step();
+        }
+    }
+
+    fn accept(&mut self, request: Request) {
+        match request {
+            Request::Close { session } => {
+                self.nodes.remove(&session);
+                self.waiting.remove(&session);
+                self.active.retain(|lane| lane.session != session);
+                self.jobs.retain(|_, job| job.session != session);
+            }
+            Request::Tokens { session, node, reply } => {
+                let answer = self.node(session, node).map(|state| state.all_tokens());
+                // A waiter that has gone does not mind; so below.
+                let _ = reply.send(answer);
+            }
+            Request::Extend { session, usage, steps, reply } => {
+                match self.extend_lanes(session, &usage, steps) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    Ok((lanes, ids)) => self.begin(session, lanes, Waiter::Extend(reply, ids)),
+                }
+            }
+            Request::Propose { session, usage, nodes, sampling, reply } => {
+                match self.propose_lanes(session, &usage, &nodes, &sampling) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(lanes) => {
+                        let waiter = Waiter::Propose(reply, sampling.candidates as usize);
+                        self.begin(session, lanes, waiter);
+                    }
+                }
+            }
+            Request::Perplexity { session, usage, requests, reply } => {
+                let counts = requests.iter().map(|(_, texts)| texts.len()).collect();
+                match self.perplexity_lanes(session, &usage, requests) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(lanes) => self.begin(session, lanes, Waiter::Perplexity(reply, counts)),
+                }
+            }
+        }
+    }
+
+    fn node(&self, session: u64, id: NodeId) -> Result<&Arc<State>, PolicyError> {
+        let nodes = self.nodes.get(&session);
+        let slot = usize::try_from(id.0).ok().and_then(|index| nodes?.get(index)?.as_ref());
+        slot.ok_or(PolicyError::UnknownNode(id.0))
+    }
+
+    fn check_context(&self, needed_tokens: usize) -> Result<(), PolicyError> {
+        if self.context_tokens < needed_tokens {
+            return Err(PolicyError::ContextFull { needed_tokens, limit_tokens: self.context_tokens });
+        }
+        Ok(())
+    }
+
+    /// Whether that many more nodes and bytes are within the limits, all lanes at their longest.
+    fn check_room(&self, session: u64, more_nodes: usize, more_bytes: usize) -> Result<(), PolicyError> {
+        let limit = self.options.max_session_nodes;
+        let needed = self.nodes.get(&session).map_or(0, Vec::len).saturating_add(more_nodes);
+        if limit < needed {
+            return Err(PolicyError::TooManyNodes { needed, limit });
+        }
+        let lanes = self.active.iter().chain(self.waiting.values().flatten());
+        let reserved: usize = lanes.map(|lane| lane.reserved_bytes).sum();
+        let held = self.state_bytes.load(Ordering::Relaxed);
+        let needed_bytes = held.saturating_add(reserved).saturating_add(more_bytes);
+        if self.options.max_state_bytes < needed_bytes {
+            return Err(PolicyError::MemoryFull { needed_bytes, limit_bytes: self.options.max_state_bytes });
+        }
+        Ok(())
+    }
+
+    fn extend_lanes(
+        &mut self,
+        session: u64,
+        usage: &Arc<UsageCounters>,
+        steps: Vec<(Option<NodeId>, Vec<u32>)>,
+    ) -> Result<(Vec<Lane>, Vec<NodeId>), PolicyError> {
+        let mut plans = Vec::with_capacity(steps.len());
+        let mut bytes = 0usize;
+        for (parent, tokens) in steps {
+            let base = match parent {
+                Some(id) => Some(self.node(session, id)?.clone()),
+                None => self.root.clone(),
+            };
+            if base.is_none() && tokens.is_empty() {
+                return Err(PolicyError::InvalidInput {
+                    what: "segments",
+                    expected: "at least one token at the start of a trajectory".to_owned(),
+                    got: "none".to_owned(),
+                });
+            }
+            self.check_context(base.as_ref().map_or(0, |state| state.length) + tokens.len())?;
+            bytes = bytes.saturating_add(self.model.sizes.state_bytes(tokens.len()));
+            plans.push((base, tokens));
+        }
+        self.check_room(session, plans.len(), bytes)?;
+        let first = self.nodes.entry(session).or_default().len();
+        let ids = (first..first + plans.len()).map(|index| NodeId(index as u64)).collect();
+        let lanes = plans
+            .into_iter()
+            .enumerate()
+            .map(|(index, (base, tokens))| {
+                let purpose = Purpose::Extend { node: self.reserve_node(session) };
+                self.lane(session, usage, index, base, tokens, purpose, None)
+            })
+            .collect();
+        Ok((lanes, ids))
+    }
+
+    fn propose_lanes(
+        &mut self,
+        session: u64,
+        usage: &Arc<UsageCounters>,
+        nodes: &[NodeId],
+        sampling: &Sampling,
+    ) -> Result<Vec<Lane>, PolicyError> {
+        let most = Generation::most_tokens(sampling, &self.format);
+        let candidates = sampling.candidates as usize;
+        let mut bases = Vec::with_capacity(nodes.len());
+        for id in nodes {
+            let base = self.node(session, *id)?.clone();
+            self.check_context(base.length.saturating_add(most))?;
+            bases.push(base);
+        }
+        let count = bases.len() * candidates;
+        self.check_room(session, count, count.saturating_mul(self.model.sizes.state_bytes(most)))?;
+        let mut lanes = Vec::with_capacity(count);
+        for (index, base) in bases.iter().enumerate() {
+            for candidate in 0..sampling.candidates {
+                let (generation, feed) = Generation::new(sampling, index, candidate, &self.format);
+                let purpose = Purpose::Propose { generation, node: self.reserve_node(session) };
+                let base = Some(base.clone());
+                lanes.push(self.lane(session, usage, lanes.len(), base, feed, purpose, Some(most)));
+            }
+        }
+        Ok(lanes)
+    }
+
+    fn perplexity_lanes(
+        &mut self,
+        session: u64,
+        usage: &Arc<UsageCounters>,
+        requests: Vec<(NodeId, Vec<Vec<u32>>)>,
+    ) -> Result<Vec<Lane>, PolicyError> {
+        let marker = self.format.think.start.clone();
+        let mut plans = Vec::new();
+        let mut bytes = 0usize;
+        for (id, texts) in requests {
+            let base = self.node(session, id)?.clone();
+            for text in texts {
+                self.check_context(base.length + marker.len() + text.len())?;
+                bytes = bytes.saturating_add(self.model.sizes.state_bytes(marker.len() + text.len()));
+                plans.push((base.clone(), text));
+            }
+        }
+        self.check_room(session, 0, bytes)?;
+        let lanes = plans.into_iter().enumerate().map(|(index, (base, text))| {
+            let mut feed = marker.clone();
+            feed.extend(&text[..text.len() - 1]);
+            let purpose = Purpose::Score(Scoring::new(text, marker.len()));
+            self.lane(session, usage, index, Some(base), feed, purpose, None)
+        });
+        Ok(lanes.collect())
+    }
+
+    fn reserve_node(&mut self, session: u64) -> usize {
+        let nodes = self.nodes.entry(session).or_default();
+        nodes.push(None);
+        nodes.len() - 1
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site for each purpose; a struct would repeat `Lane`"
+    )]
+    fn lane(
+        &self,
+        session: u64,
+        usage: &Arc<UsageCounters>,
+        slot: usize,
+        base: Option<Arc<State>>,
+        feed: Vec<u32>,
+        purpose: Purpose,
+        most_tokens: Option<usize>,
+    ) -> Lane {
+        let reserved_bytes = self.model.sizes.state_bytes(most_tokens.unwrap_or(feed.len()));
+        let sequence = Sequence::new(&self.model.sizes, base);
+        Lane::new(session, usage.clone(), slot, sequence, feed, purpose, reserved_bytes)
+    }
+
+    fn begin(&mut self, session: u64, mut lanes: Vec<Lane>, waiter: Waiter) {
+        let id = self.next_job;
+        self.next_job += 1;
+        let job =
+            Job { session, waiter, outcomes: lanes.iter().map(|_| None).collect(), missing: lanes.len() };
+        if job.missing == 0 {
+            return self.answer(job);
+        }
+        self.jobs.insert(id, job);
+        for lane in &mut lanes {
+            lane.job = id;
+        }
+        self.waiting.entry(session).or_default().extend(lanes);
+    }
+
+    fn drop_the_gone(&mut self) {
+        let before = self.jobs.len();
+        self.jobs.retain(|_, job| !job.waiter.is_gone());
+        if self.jobs.len() == before {
+            return;
+        }
+        let jobs = &self.jobs;
+        self.active.retain(|lane| jobs.contains_key(&lane.job));
+        self.waiting.retain(|_, lanes| {
+            lanes.retain(|lane| jobs.contains_key(&lane.job));
+            !lanes.is_empty()
+        });
+    }
+
+    /// Fills free places with waiting lanes, one session after another.
+    fn admit(&mut self) {
+        while self.active.len() < self.options.max_sequences.max(1) {
+            let later = self.waiting.range(self.last_admitted.saturating_add(1)..).next();
+            let Some(session) = later.or_else(|| self.waiting.iter().next()).map(|(session, _)| *session)
+            else {
+                return;
+            };
+            self.last_admitted = session;
+            if let Some(lanes) = self.waiting.get_mut(&session) {
+                self.active.extend(lanes.pop_front());
+                if lanes.is_empty() {
+                    self.waiting.remove(&session);
+                }
+            }
+        }
+    }
+
+    /// How many of its pending tokens each active lane feeds in the next step.
+    fn plan(&mut self) -> Vec<usize> {
+        let mut left = self.options.max_step_tokens.max(1);
+        let mut shares = vec![0; self.active.len()];
+        let count = self.active.len();
+        self.turn = self.turn.wrapping_add(1);
+        // Decoding first: their few rows.
+        for (share, lane) in shares.iter_mut().zip(&self.active) {
+            if lane.is_decoding() {
+                *share = lane.pending.len().min(left);
+                left -= *share;
+            }
+        }
+        while left > 0 {
+            let before = left;
+            for offset in 0..count {
+                let index = (self.turn + offset) % count;
+                let more = (self.active[index].pending.len() - shares[index]).min(CHUNK_TOKENS).min(left);
+                shares[index] += more;
+                left -= more;
+            }
+            if left == before {
+                break;
+            }
+        }
+        shares
+    }
+
+    fn step(&mut self) {
+        if self.active.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let shares = self.plan();
+        let hidden = self.model.config.hidden_size;
+        // Take the tokens of this step out of the lanes, for the feeds borrow the sequences.
+        let tokens: Vec<Vec<u32>> =
+            self.active.iter_mut().zip(&shares).map(|(lane, share)| lane.take(*share)).collect();
+        let wanted: Vec<usize> =
+            self.active.iter().zip(&tokens).map(|(lane, fed)| lane.wanted_from(fed.len())).collect();
+        let mut feeds: Vec<Feed<'_>> = Vec::with_capacity(self.active.len());
+        for ((lane, fed), from) in self.active.iter_mut().zip(&tokens).zip(&wanted) {
+            if !fed.is_empty() {
+                feeds.push(Feed { sequence: &mut lane.sequence, tokens: fed, wanted_from: *from });
+            }
+        }
+        if !feeds.is_empty() {
+            self.model.forward(&mut feeds, &mut self.scratch);
+        }
+        drop(feeds);
+
+        // Rows that logits are needed of: (lane, its hidden row).
+        let mut rows: Vec<(usize, usize)> = Vec::new();
+        let mut gathered: Vec<f32> = Vec::new();
+        let mut row = 0;
+        for (index, lane) in self.active.iter_mut().enumerate() {
+            let outputs = if tokens[index].is_empty() { 0 } else { tokens[index].len() - wanted[index] };
+            if lane.needs_base_logits() {
+                gathered.extend_from_slice(&lane.sequence.hidden);
+                rows.push((index, rows.len()));
+            } else if lane.needs_logits() {
+                gathered.extend_from_slice(&self.scratch.hidden[row * hidden..][..outputs * hidden]);
+                rows.extend((0..outputs).map(|offset| (index, rows.len() + offset)).collect::<Vec<_>>());
+            }
+            row += outputs;
+        }
+        let vocabulary = self.model.config.vocabulary_size;
+        let at_once = (LOGITS_FLOATS / vocabulary).max(1);
+        for (block, part) in gathered.chunks(at_once * hidden).zip(rows.chunks(at_once)) {
+            self.model.logits(block, &mut self.logits);
+            for (logits, (lane, _)) in self.logits.chunks_exact(vocabulary).zip(part) {
+                self.active[*lane].advance(logits, &self.format, &self.tables, &mut self.buffer);
+            }
+        }
+        self.charge(&tokens, started);
+        self.finish_lanes();
+    }
+
+    fn charge(&mut self, tokens: &[Vec<u32>], started: Instant) {
+        let total = tokens.iter().map(Vec::len).sum::<usize>().max(1) as u64;
+        let elapsed = started.elapsed().as_nanos() as u64;
+        for (lane, fed) in self.active.iter_mut().zip(tokens) {
+            let decoded = lane.newly_decoded();
+            let read = lane.newly_read(fed.len());
+            lane.usage.decoded_tokens.fetch_add(decoded, Ordering::Relaxed);
+            lane.usage.prefilled_tokens.fetch_add(read, Ordering::Relaxed);
+            lane.usage.model_nanoseconds.fetch_add(elapsed * fed.len() as u64 / total, Ordering::Relaxed);
+        }
+    }
+
+    fn finish_lanes(&mut self) {
+        let mut index = 0;
+        while index < self.active.len() {
+            if !self.active[index].is_finished() {
+                index += 1;
+                continue;
+            }
+            let lane = self.active.remove(index);
+            let (job_id, session, slot) = (lane.job, lane.session, lane.slot);
+            let (outcome, node) = lane.finish(&self.model.sizes, &self.state_bytes, &self.format);
+            if let Some((number, state)) = node
+                && let Some(place) = self.nodes.get_mut(&session).and_then(|nodes| nodes.get_mut(number))
+            {
+                *place = Some(state);
+            }
+            let Some(job) = self.jobs.get_mut(&job_id) else { continue };
+            job.outcomes[slot] = Some(outcome);
+            job.missing -= 1;
+            if job.missing == 0
+                && let Some(done) = self.jobs.remove(&job_id)
+            {
+                self.answer(done);
+            }
+        }
+    }
+
+    fn answer(&self, job: Job) {
+        let outcomes = job.outcomes.into_iter().flatten();
+        match job.waiter {
+            Waiter::Extend(reply, ids) => drop(reply.send(Ok(ids))),
+            Waiter::Propose(reply, candidates) => {
+                let all: Vec<Candidate> = outcomes
+                    .filter_map(|outcome| if let Outcome::Proposed(one) = outcome { Some(one) } else { None })
+                    .collect();
+                drop(reply.send(Ok(all.chunks(candidates).map(<[Candidate]>::to_vec).collect())));
+            }
+            Waiter::Perplexity(reply, counts) => {
+                let mut all = outcomes
+                    .filter_map(|outcome| if let Outcome::Judged(one) = outcome { Some(one) } else { None });
+                drop(
+                    reply.send(Ok(counts.iter().map(|count| all.by_ref().take(*count).collect()).collect())),
+                );
+            }
+        }
+    }
+}
