@@ -4,8 +4,6 @@
 //! strong as blindness allows. Variants do not repeat while a few draws find a new one, so that this makes at least as
 //! many retrievals as `beam`.
 
-use std::collections::BTreeSet;
-
 use orion_sdk::perturb::perturb;
 use orion_sdk::random::Random;
 use orion_sdk::text::normalise;
@@ -20,12 +18,12 @@ const DRAWS: usize = 32;
 pub(crate) struct Driver<'a> {
     request: &'a Request,
     width: u32,
-    issued: BTreeSet<String>,
+    issued: Vec<String>,
 }
 
 impl<'a> Driver<'a> {
     pub(crate) fn new(request: &'a Request, settings: &Settings) -> Self {
-        Self { request, width: settings.width, issued: BTreeSet::from([normalise(&request.query)]) }
+        Self { request, width: settings.width, issued: vec![normalise(&request.query)] }
     }
 
     fn variant(&mut self, random: &mut Random) -> String {
@@ -36,7 +34,7 @@ impl<'a> Driver<'a> {
             }
             variant = perturb(&self.request.query, random);
         }
-        self.issued.insert(normalise(&variant));
+        self.issued.push(normalise(&variant));
         variant
     }
 }

@@ -4,7 +4,7 @@
 //! the perplexity of one reflection sentence about the turn. That sentence repeats the search query and the user's, so
 //! a query that copies looks confident for nothing; two other readings of it stand beside the paper's for comparison.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use orion_sdk::parameters::{Choice, Integer, Number};
 use orion_sdk::random::Random;
@@ -141,10 +141,12 @@ impl<'a> Driver<'a> {
 
     /// Fetches, in one call, the documents that no branch has read before.
     fn fetch(&mut self, host: &mut impl Host, children: &[Retrieval<'_>]) -> Result<(), Error> {
-        let top = children.iter().flat_map(|child| child.hits.iter().take(self.snippets));
-        let unread: BTreeSet<&String> =
-            top.map(|hit| &hit.id).filter(|id| !self.read.contains_key(*id)).collect();
-        let ids: Vec<String> = unread.into_iter().cloned().collect();
+        let mut ids: Vec<String> = Vec::new();
+        for hit in children.iter().flat_map(|child| child.hits.iter().take(self.snippets)) {
+            if !self.read.contains_key(&hit.id) && !ids.contains(&hit.id) {
+                ids.push(hit.id.clone());
+            }
+        }
         if ids.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@
 //! - Backtracking is visible as a branch whose parent's turn is not the turn before its own.
 //! - No query is retrieved twice under the same retriever; a repeated one shares the earlier ranking.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use orion_sdk::fusion::Weighted;
 use orion_sdk::text::normalise;
@@ -262,38 +262,39 @@ impl Tree<'_> {
     /// The proposals that are new: not empty, and neither an ancestor nor an earlier sibling asks the same of the same
     /// retriever. In the order first proposals, second proposals, …, so that a short budget is shared fairly.
     fn admit(&self, turn: u32, parents: &[usize], proposals: Vec<Vec<Proposal>>) -> Vec<Branch> {
-        let mut taken: Vec<BTreeSet<Key>> = parents.iter().map(|&parent| self.keys_around(parent)).collect();
-        let mut ordered: Vec<(usize, usize, Proposal)> = Vec::new();
-        for (position, list) in proposals.into_iter().enumerate().take(parents.len()) {
-            ordered.extend(list.into_iter().enumerate().map(|(index, proposal)| (index, position, proposal)));
-        }
-        ordered.sort_by_key(|(index, position, _)| (*index, *position));
+        let mut taken: Vec<Vec<Key>> = parents.iter().map(|&parent| self.keys_around(parent)).collect();
+        let rounds = proposals.iter().map(Vec::len).max().unwrap_or_default();
+        let mut queues: Vec<_> = proposals.into_iter().take(parents.len()).map(Vec::into_iter).collect();
 
         let mut admitted = Vec::new();
-        for (_, position, proposal) in ordered {
-            let retriever = self.settings.retriever.or(proposal.retriever).unwrap_or(Retriever::Hybrid);
-            let key = key(&proposal.query, retriever);
-            if key.0.is_empty() || !taken[position].insert(key.clone()) {
-                continue;
+        for _ in 0..rounds {
+            for (position, queue) in queues.iter_mut().enumerate() {
+                let Some(proposal) = queue.next() else { continue };
+                let retriever = self.settings.retriever.or(proposal.retriever).unwrap_or(Retriever::Hybrid);
+                let key = key(&proposal.query, retriever);
+                if key.0.is_empty() || taken[position].contains(&key) {
+                    continue;
+                }
+                taken[position].push(key.clone());
+                admitted.push(Branch {
+                    parent: Some(parents[position]),
+                    turn,
+                    think: proposal.think,
+                    query: proposal.query,
+                    retriever,
+                    key,
+                    state: proposal.state,
+                    doubt: f32::INFINITY,
+                    pruned: false,
+                });
             }
-            admitted.push(Branch {
-                parent: Some(parents[position]),
-                turn,
-                think: proposal.think,
-                query: proposal.query,
-                retriever,
-                key,
-                state: proposal.state,
-                doubt: f32::INFINITY,
-                pruned: false,
-            });
         }
         admitted
     }
 
     /// Keys of a branch's path and of the children it already has. The root is left out: to repeat the user's query is
     /// a legitimate first step, and costs no second retrieval.
-    fn keys_around(&self, branch: usize) -> BTreeSet<Key> {
+    fn keys_around(&self, branch: usize) -> Vec<Key> {
         let path = self.path(branch).into_iter();
         let children = (1..self.branches.len()).filter(|&child| self.branches[child].parent == Some(branch));
         path.chain(children).map(|index| self.branches[index].key.clone()).collect()
@@ -357,7 +358,7 @@ impl Tree<'_> {
         };
         let mut pool: Vec<usize> = parents.iter().copied().filter(|&parent| stays(parent)).collect();
         pool.extend_from_slice(children);
-        pool.sort_by(|&left, &right| doubt(left).total_cmp(&doubt(right)).then(left.cmp(&right)));
+        pool.sort_unstable_by(|&left, &right| doubt(left).total_cmp(&doubt(right)).then(left.cmp(&right)));
         pool.truncate(self.settings.beam);
         pool
     }
@@ -367,7 +368,7 @@ impl Tree<'_> {
         let alive = self.alive(survivors);
         let mut events = Vec::new();
         for (index, branch) in self.branches.iter_mut().enumerate().skip(1) {
-            if !branch.pruned && !alive.contains(&index) {
+            if !branch.pruned && !alive[index] {
                 branch.pruned = true;
                 events.push(Event::Pruned(index as u32));
             }
@@ -386,7 +387,8 @@ impl Tree<'_> {
         stop: &Stop,
         judged: bool,
     ) -> Result<Outcome, Error> {
-        let chosen: Vec<usize> = self.alive(survivors).into_iter().collect();
+        let alive = self.alive(survivors);
+        let chosen: Vec<usize> = (1..self.branches.len()).filter(|&branch| alive[branch]).collect();
         // A ranking that several branches share counts once, for the most confident of them.
         let mut doubts: BTreeMap<&Key, f32> = BTreeMap::new();
         for &branch in &chosen {
@@ -449,9 +451,13 @@ impl Tree<'_> {
         path
     }
 
-    /// Everything on the survivors' paths, without the root.
-    fn alive(&self, survivors: &[usize]) -> BTreeSet<usize> {
-        survivors.iter().flat_map(|&branch| self.path(branch)).collect()
+    /// For each branch, whether it is on a survivor's path; never the root.
+    fn alive(&self, survivors: &[usize]) -> Vec<bool> {
+        let mut alive = vec![false; self.branches.len()];
+        for index in survivors.iter().flat_map(|&branch| self.path(branch)) {
+            alive[index] = true;
+        }
+        alive
     }
 
     fn hits(&self, branch: usize) -> &[Hit] {

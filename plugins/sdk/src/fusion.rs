@@ -50,7 +50,7 @@ impl Fusion {
             }
         }
         let mut fused: Vec<(&str, f64)> = scores.into_iter().collect();
-        fused.sort_by(|(left_id, left), (right_id, right)| {
+        fused.sort_unstable_by(|(left_id, left), (right_id, right)| {
             right.total_cmp(left).then_with(|| left_id.cmp(right_id))
         });
         fused.into_iter().map(|(id, score)| Hit { id: id.to_owned(), score: score as f32 }).collect()
