@@ -49,6 +49,9 @@ pub use settings::{DenseSettings, FORMAT, IndexSettings, Language};
 pub use tune::{Relevance, Tuned, tune};
 pub use writer::{CommitInfo, Writer};
 
+/// The pool that searching and encoding run on, and the vector instructions found.
+pub use orion_kernels::{Threads, cpu_level};
+
 pub mod encoder;
 
 pub use encoder::{Encoder, EncoderError, EncoderOptions};

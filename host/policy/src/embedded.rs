@@ -47,6 +47,16 @@ impl EmbeddedCheckpoint {
         Err(CheckpointError::NoEmbeddedPolicy)
     }
 
+    /// Its files by name, as a checkpoint folder has them.
+    pub fn files(&self) -> [(&'static str, &'static [u8]); 4] {
+        [
+            ("config.json", self.config),
+            ("orion.json", self.orion),
+            ("tokenizer.json", self.tokenizer),
+            ("model.safetensors", self.weights),
+        ]
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
