@@ -17,7 +17,7 @@ use wit_parser::WorldItem;
 
 /// What is built: each package and its components, in the order in which `components()` lists them.
 const PACKAGES: &[(&str, &[&str])] =
-    &[("orion-plain", &["lexical", "dense", "hybrid"]), ("orion-beam", &["blind", "beam"])];
+    &[("orion-plain", &["lexical", "dense", "hybrid", "rm3", "perturb"]), ("orion-beam", &["blind", "beam"])];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 

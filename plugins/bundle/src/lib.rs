@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn every_standard_strategy_is_there_and_small() {
         let names: Vec<&str> = components().iter().map(|component| component.name).collect();
-        assert_eq!(names, ["lexical", "dense", "hybrid", "blind", "beam"]);
+        assert_eq!(names, ["lexical", "dense", "hybrid", "rm3", "perturb", "blind", "beam"]);
         for component in components() {
             // The preamble of a component: magic, version 0x0d, layer 1.
             assert_eq!(component.bytes[..8], *b"\0asm\x0d\0\x01\0", "{}", component.name);

@@ -4,5 +4,9 @@
 //! its tree-shaped control. `components/` makes one component of each type here.
 
 mod oneshot;
+mod perturb;
+mod rm3;
 
 pub use oneshot::{Dense, Hybrid, Lexical};
+pub use perturb::Perturb;
+pub use rm3::Rm3;

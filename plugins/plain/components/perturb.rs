@@ -1,0 +1,3 @@
+//! The component `perturb`.
+
+orion_sdk::export!(orion_plain::Perturb);
