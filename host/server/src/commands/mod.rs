@@ -1,0 +1,55 @@
+//! What each command does, one file a command.
+//!
+//! A command gets a [`Session`] and its arguments, prints data through the session's terminal and returns a
+//! verdict or a failure; it decides no exit code and reads no environment.
+
+mod demo;
+mod doctor;
+mod eval;
+mod index;
+mod models;
+mod policy;
+mod search;
+mod strategies;
+mod tune;
+
+use crate::{
+    Verdict,
+    args::{Command, PluginCommand},
+    failure::Failure,
+    places::Places,
+    terminal::Terminal,
+};
+
+/// What every command starts from.
+pub struct Session {
+    /// Folders.
+    pub places: Places,
+    /// Where to print.
+    pub terminal: Terminal,
+    /// Threads for encoding and the policy.
+    pub threads: Option<u16>,
+}
+
+/// Does what the command line asks.
+pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure> {
+    if let Some(threads) = session.threads {
+        orion_host::index::Threads::set_global(usize::from(threads));
+    }
+    match command {
+        Command::Demo(args) => demo::run(&args, session),
+        Command::Index(command) => index::run(command, session),
+        Command::Search(args) => search::run(&args, session),
+        Command::Eval(args) => eval::run(&args, session),
+        Command::Strategies { name } => strategies::run(name.as_deref(), session),
+        Command::Models(command) => models::run(&command, session),
+        Command::Plugin(PluginCommand::Run {
+            file, query, index, k, seed, trace, trace_file, strategy_args, budget,
+        }) => search::run_plugin(
+            &search::PluginOrder { file: &file, query, index, k, seed, trace, trace_file, strategy_args, budget },
+            session,
+        ),
+        Command::Policy(command) => policy::run(&command, session),
+        Command::Doctor => doctor::run(session),
+    }
+}

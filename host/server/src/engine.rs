@@ -1,0 +1,306 @@
+//! Puts the parts together: strategies from the bundle or files, the encoder, indexes, policies, the host.
+//!
+//! Everything is opened on first use, so that `orion strategies` needs no index and `orion search --strategy lexical`
+//! no policy. Neighbours: [`crate::places`] says where things are, [`crate::commands`] use what this opens.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use indicatif::ProgressBar;
+use orion_host::{
+    EmbeddedRetriever, Generate, Host, HostOptions, Services, Strategy,
+    index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions},
+    policy::{Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, random_checkpoint, tiny_policy},
+};
+
+use crate::{
+    commands::Session,
+    failure::{Explain, Failure},
+    meant::PolicyChoice,
+    minilm,
+    places::{IndexName, Places},
+    tree::{Documents, Shown},
+};
+
+/// Characters of a document's text that rankings show; a line of a wide terminal.
+const SHOWN_CHARS: usize = 160;
+/// Seed of the untrained policy's weights: any number does, as long as it stays the same.
+const UNTRAINED_SEED: u64 = 1;
+
+/// A policy ready to be asked.
+#[derive(Clone)]
+pub struct LoadedPolicy {
+    /// Makes sessions.
+    pub generate: Arc<dyn Generate>,
+    /// Tells one policy from another.
+    pub identity: String,
+}
+
+/// Opens and keeps what commands need.
+pub struct Engine<'s> {
+    session: &'s Session,
+    host: Host,
+    plugins: BTreeMap<String, Arc<Strategy>>,
+    loaded: RefCell<BTreeMap<String, Arc<Strategy>>>,
+    policies: RefCell<BTreeMap<PolicyChoice, Option<LoadedPolicy>>>,
+    encoder: OnceCell<Option<Embedder>>,
+}
+
+impl<'s> Engine<'s> {
+    /// Makes the host and loads the plugin files; each is known by the name it gives itself.
+    pub fn new(session: &'s Session, plugin_files: &[PathBuf]) -> Result<Self, Failure> {
+        let options = HostOptions {
+            cache_folder: Some(session.places.component_cache()),
+            // One user, one strategy at a time: resting a failing strategy would only hide its failures.
+            breaker_failures: 0,
+            concurrent_searches: 4,
+            ..HostOptions::default()
+        };
+        let host = Host::new(options).attempt("starting the sandbox")?;
+        let mut plugins = BTreeMap::new();
+        for file in plugin_files {
+            let strategy = load_file(&host, file)?;
+            plugins.insert(strategy.description().name.clone(), strategy);
+        }
+        Ok(Self {
+            session,
+            host,
+            plugins,
+            loaded: RefCell::default(),
+            policies: RefCell::default(),
+            encoder: OnceCell::new(),
+        })
+    }
+
+    /// Runs searches.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Names of all strategies, standard ones in the bundle's order, then plugins.
+    pub fn strategy_names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            orion_bundle::components().iter().map(|component| component.name.to_owned()).collect();
+        names.extend(self.plugins.keys().filter(|name| orion_bundle::component(name).is_none()).cloned());
+        names
+    }
+
+    /// A strategy by name: a plugin before a standard one.
+    pub fn strategy(&self, name: &str) -> Result<Arc<Strategy>, Failure> {
+        if let Some(strategy) = self.plugins.get(name) {
+            return Ok(Arc::clone(strategy));
+        }
+        if let Some(strategy) = self.loaded.borrow().get(name) {
+            return Ok(Arc::clone(strategy));
+        }
+        let component = orion_bundle::component(name).ok_or_else(|| {
+            Failure::new(format!("choosing strategy `{name}`: there is none of that name"))
+                .hint(format!("there are {}; --plugin FILE adds one", self.strategy_names().join(", ")))
+        })?;
+        let strategy =
+            self.host.load_bytes(name, component.bytes).attempt(format!("loading standard strategy `{name}`"))?;
+        self.loaded.borrow_mut().insert(name.to_owned(), Arc::clone(&strategy));
+        Ok(strategy)
+    }
+
+    /// The dense encoder, or `None` where MiniLM is not there.
+    pub fn encoder(&self) -> Result<Option<Embedder>, Failure> {
+        if let Some(encoder) = self.encoder.get() {
+            return Ok(encoder.clone());
+        }
+        let folder = self.session.places.minilm();
+        let encoder = if minilm::is_present(&folder) {
+            let loaded = Encoder::load(&folder).attempt("loading the dense encoder").map_err(|failure| {
+                failure.hint(format!("remove `{}`, then `orion models fetch`", folder.display()))
+            })?;
+            Some(Embedder::from(Arc::new(loaded)))
+        } else {
+            None
+        };
+        Ok(self.encoder.get_or_init(|| encoder).clone())
+    }
+
+    /// Says, once a command needs to know, that searches will be lexical.
+    pub fn warn_without_encoder(&self) -> Result<(), Failure> {
+        if self.encoder()?.is_none() {
+            self.session.terminal.warn(&format!(
+                "there is no dense encoder in `{}`: searches are lexical only; {}",
+                self.session.places.minilm().display(),
+                Places::models_hint()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens a named index for searching.
+    pub fn open_index(&self, name: &IndexName) -> Result<Index, Failure> {
+        let folder = self.session.places.index(name);
+        if !folder.is_dir() {
+            let names = self.session.places.index_names()?;
+            let known = if names.is_empty() { "there are none yet".to_owned() } else { format!("there are {}", names.join(", ")) };
+            return Err(Failure::new(format!("opening index `{name}`: there is none of that name"))
+                .hint(format!("{known}; `orion index add {name} FILE` makes one")));
+        }
+        self.open_folder(&folder).attempt(format!("opening index `{name}`"))
+    }
+
+    /// Opens an index by its folder, for searching: without the embedding cache, so that queries cost what they cost.
+    pub fn open_folder(&self, folder: &Path) -> Result<Index, Failure> {
+        let options = OpenOptions { encoder: self.encoder()?, ..OpenOptions::default() };
+        Index::open(folder, options).attempt(format!("opening index folder `{}`", folder.display())).map_err(index_hint)
+    }
+
+    /// Makes an empty index in `folder`.
+    pub fn create_index(&self, folder: &Path, settings: &IndexSettings) -> Result<Index, Failure> {
+        if let Some(parent) = folder.parent() {
+            std::fs::create_dir_all(parent).attempt(format!("creating `{}`", parent.display()))?;
+        }
+        let options = OpenOptions { encoder: self.encoder()?, ..OpenOptions::default() };
+        Index::create(folder, settings, options).attempt(format!("creating index folder `{}`", folder.display()))
+    }
+
+    /// Opens or creates the index in `folder` for writing, with the embedding cache and a progress bar for encoding.
+    pub fn open_for_writing(
+        &self,
+        folder: &Path,
+        settings: &IndexSettings,
+        encoding: &ProgressBar,
+    ) -> Result<Index, Failure> {
+        let cache = self.session.places.embedding_cache();
+        let bar = encoding.clone();
+        let options = OpenOptions {
+            encoder: self.encoder()?,
+            cache: Some(Arc::new(EmbeddingCache::open(&cache).attempt("opening the embedding cache")?)),
+            progress: Some(Arc::new(move |done, known| {
+                bar.set_length(known);
+                bar.set_position(done);
+            })),
+            ..OpenOptions::default()
+        };
+        let attempted = format!("opening index folder `{}`", folder.display());
+        if folder.join("orion.json").exists() {
+            Index::open(folder, options).attempt(attempted).map_err(index_hint)
+        } else {
+            if let Some(parent) = folder.parent() {
+                std::fs::create_dir_all(parent).attempt(format!("creating `{}`", parent.display()))?;
+            }
+            Index::create(folder, settings, options).attempt(attempted).map_err(index_hint)
+        }
+    }
+
+    /// Retrieval over an index, and a policy if there is to be one.
+    pub fn services(&self, index: &Index, policy: Option<&LoadedPolicy>) -> Services {
+        let retrieve = Arc::new(EmbeddedRetriever(index.searcher()));
+        Services { retrieve, generate: policy.map(|policy| Arc::clone(&policy.generate)), feedback: None }
+    }
+
+    /// A policy, loaded once; `None` where none is wanted, or none is embedded in this build.
+    pub fn policy(&self, choice: &PolicyChoice) -> Result<Option<LoadedPolicy>, Failure> {
+        if let Some(loaded) = self.policies.borrow().get(choice) {
+            return Ok(loaded.clone());
+        }
+        let loaded = self.load_policy(choice)?;
+        self.policies.borrow_mut().insert(choice.clone(), loaded.clone());
+        Ok(loaded)
+    }
+
+    fn load_policy(&self, choice: &PolicyChoice) -> Result<Option<LoadedPolicy>, Failure> {
+        let source = match choice {
+            PolicyChoice::None => return Ok(None),
+            PolicyChoice::Nano => match EmbeddedCheckpoint::nano() {
+                Ok(nano) => Source::Embedded(nano),
+                Err(_) => {
+                    self.session.terminal.warn(
+                        "this build carries no policy: adaptive strategies give way to the plain hybrid ranking; \
+                         --policy names a checkpoint folder",
+                    );
+                    return Ok(None);
+                }
+            },
+            PolicyChoice::Untrained => Source::Folder(self.untrained_folder()?),
+            PolicyChoice::Folder(folder) => Source::Folder(folder.clone()),
+        };
+        let mut options = PolicyOptions::default();
+        if let Some(threads) = self.session.threads {
+            options.threads = usize::from(threads);
+        }
+        let policy = Policy::load(&source, &options).attempt("loading the policy")?;
+        let info = policy.describe();
+        for warning in &info.warnings {
+            self.session.terminal.warn(warning);
+        }
+        let identity = match choice {
+            PolicyChoice::Folder(folder) => format!("{} {}", folder.display(), weights_stamp(folder)),
+            _ => format!("{} ({} parameters)", info.source, info.parameters),
+        };
+        Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }))
+    }
+
+    /// A checkpoint of random weights in nano's shape, made on first use.
+    fn untrained_folder(&self) -> Result<PathBuf, Failure> {
+        let folder = self.session.places.policies().join(format!("untrained-{UNTRAINED_SEED}"));
+        if folder.join("model.safetensors").is_file() {
+            return Ok(folder);
+        }
+        std::fs::create_dir_all(&folder).attempt(format!("creating `{}`", folder.display()))?;
+        let attempted = || format!("making an untrained policy in `{}`", folder.display());
+        match EmbeddedCheckpoint::nano() {
+            Ok(nano) => {
+                for (name, bytes) in nano.files() {
+                    if name != "model.safetensors" {
+                        std::fs::write(folder.join(name), bytes).attempt(attempted())?;
+                    }
+                }
+                let config = Config::load(&folder).attempt(attempted())?;
+                random_checkpoint(&config, UNTRAINED_SEED, &folder).attempt(attempted())?;
+            }
+            // A build without nano still has a policy that learned nothing, only a smaller one.
+            Err(_) => tiny_policy(&folder, UNTRAINED_SEED).attempt(attempted())?,
+        }
+        Ok(folder)
+    }
+
+    /// Titles and texts for display.
+    pub fn shown(&self, index: &Index, ids: impl IntoIterator<Item = String>) -> Result<Documents, Failure> {
+        let ids: std::collections::BTreeSet<String> = ids.into_iter().collect();
+        let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let found = index.searcher().documents(&names).attempt("reading documents")?;
+        Ok(found
+            .into_iter()
+            .flatten()
+            .map(|document| {
+                let text = document.text.chars().take(SHOWN_CHARS).collect();
+                (document.id, Shown { title: document.title, text })
+            })
+            .collect())
+    }
+}
+
+/// Loads a component file.
+pub fn load_file(host: &Host, file: &Path) -> Result<Arc<Strategy>, Failure> {
+    host.load_file(file).attempt(format!("loading plugin `{}`", file.display())).map_err(|failure| {
+        failure.hint("a plugin is a WebAssembly component for the world `orion:search/strategy`")
+    })
+}
+
+/// Enough to notice that a checkpoint folder was trained further: bytes and time of its weights.
+fn weights_stamp(folder: &Path) -> String {
+    let Ok(found) = std::fs::metadata(folder.join("model.safetensors")) else { return "sharded".to_owned() };
+    let changed = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    format!("{} bytes, {} s", found.len(), changed.map_or(0, |since| since.as_secs()))
+}
+
+fn index_hint(failure: Failure) -> Failure {
+    let text = failure.causes().join(" ");
+    if text.contains("another writer") || text.contains("locked") {
+        failure.hint("another process writes to this index; wait for it to end")
+    } else if text.contains("format") {
+        failure.hint("this index was made by another version of Orion; index the documents again")
+    } else {
+        failure
+    }
+}
