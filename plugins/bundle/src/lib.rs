@@ -35,8 +35,8 @@ mod tests {
         for component in components() {
             // The preamble of a component: magic, version 0x0d, layer 1.
             assert_eq!(component.bytes[..8], *b"\0asm\x0d\0\x01\0", "{}", component.name);
-            // A quarter of a megabyte: beyond that something large has crept into the SDK.
-            assert!(component.bytes.len() < 250_000, "{}: {} bytes", component.name, component.bytes.len());
+            // A fifth of a megabyte: beyond that something large has crept into the SDK.
+            assert!(component.bytes.len() < 200_000, "{}: {} bytes", component.name, component.bytes.len());
         }
     }
 

@@ -61,7 +61,6 @@ impl<S: Strategy> Guest for Adapter<S> {
 
     fn search(request: Request) -> Result<Outcome, Error> {
         report_panics();
-        warn_of_unknown_options(&S::describe(), &request);
         S::search(&mut Imports, &request)
     }
 }
@@ -71,16 +70,6 @@ fn report_panics() {
     std::panic::set_hook(Box::new(|information| {
         log::write(Level::Error, &format!("the strategy panicked: {information}"));
     }));
-}
-
-/// The contract ignores unknown names; a line in the log saves the author of a misspelt one an hour.
-fn warn_of_unknown_options(description: &Description, request: &Request) {
-    for option in &request.options {
-        if !description.parameters.iter().any(|parameter| parameter.name == option.name) {
-            let message = format!("`{}` has no parameter `{}`: ignored", description.name, option.name);
-            log::write(Level::Warn, &message);
-        }
-    }
 }
 
 /// Makes the crate a component: `orion_sdk::export!(MyStrategy);`, once, at the top level of a `cdylib`.
