@@ -1,5 +1,4 @@
 //! The strategy of `plugins/README.md`, held equal to it and run.
-#![expect(missing_docs, reason = "a test")]
 
 // From here to `export!` the README shows every line.
 use orion_sdk::parameters::Integer;
