@@ -250,7 +250,7 @@ fn count_mismatches(rows: &[Vec<f32>], expected: &[u32], tolerance: f64) -> usiz
 mod tests {
     use super::*;
     use crate::model::Fault;
-    use crate::test_data::fixture;
+    use crate::tests::data::fixture;
 
     #[test]
     fn the_reference_passes() {

@@ -25,7 +25,7 @@ mod scheduler;
 mod session;
 mod state;
 #[cfg(test)]
-mod test_data;
+mod tests;
 mod tokenizer;
 
 pub use check::{CaseReport, CheckError, CheckReport, check_cases};

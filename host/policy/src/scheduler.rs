@@ -167,6 +167,11 @@ impl Scheduler {
         Ok((scheduler, warnings))
     }
 
+    /// Counts the bytes of all states.
+    pub(crate) fn state_bytes(&self) -> Arc<AtomicUsize> {
+        self.state_bytes.clone()
+    }
+
     /// Serves until the last policy and session are gone.
     pub(crate) fn run(mut self) {
         loop {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use futures_channel::oneshot;
@@ -133,6 +133,7 @@ struct Shared {
     format: Arc<TrajectoryFormat>,
     info: PolicyInfo,
     next_session: AtomicU64,
+    state_bytes: Arc<AtomicUsize>,
 }
 
 impl Policy {
@@ -156,6 +157,7 @@ impl Policy {
         let (requests, receiver) = channel();
         let (scheduler, warnings) =
             Scheduler::new(model, format.clone(), context, options.clone(), receiver)?;
+        let state_bytes = scheduler.state_bytes();
         let info = PolicyInfo {
             source: name,
             parameters: checkpoint.config().parameters(),
@@ -167,7 +169,8 @@ impl Policy {
             .name("orion-policy".to_owned())
             .spawn(move || scheduler.run())
             .map_err(PolicyError::Start)?;
-        Ok(Self { shared: Arc::new(Shared { requests, format, info, next_session: AtomicU64::new(0) }) })
+        let next_session = AtomicU64::new(0);
+        Ok(Self { shared: Arc::new(Shared { requests, format, info, next_session, state_bytes }) })
     }
 
     /// A fresh session without nodes.
@@ -187,6 +190,11 @@ impl Policy {
     /// The trajectory format of the checkpoint.
     pub fn format(&self) -> &TrajectoryFormat {
         &self.shared.format
+    }
+
+    /// Memory that the states of all sessions hold now.
+    pub fn state_bytes(&self) -> usize {
+        self.shared.state_bytes.load(Ordering::Relaxed)
     }
 
     /// What it is and what to know of it.
