@@ -67,6 +67,9 @@ const SNIPPET_CHARS: Integer = Integer {
 /// Longer titles are cut: they come from documents, and documents are not trusted.
 const TITLE_CHARS: usize = 100;
 
+/// Below the number of list items that hosts take in one call; the widest beam with the longest responses has more.
+const DOCUMENTS_PER_CALL: usize = 512;
+
 /// Which reading of the reflection sentence's log-probabilities is the confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Measure {
@@ -139,7 +142,7 @@ impl<'a> Driver<'a> {
         })
     }
 
-    /// Fetches, in one call, the documents that no branch has read before.
+    /// Fetches, in one call unless they are very many, the documents that no branch has read before.
     fn fetch(&mut self, host: &mut impl Host, children: &[Retrieval<'_>]) -> Result<(), Error> {
         let mut ids: Vec<String> = Vec::new();
         for hit in children.iter().flat_map(|child| child.hits.iter().take(self.snippets)) {
@@ -147,14 +150,14 @@ impl<'a> Driver<'a> {
                 ids.push(hit.id.clone());
             }
         }
-        if ids.is_empty() {
-            return Ok(());
-        }
-        // One more character shows whether the last word is whole.
-        let documents = host.documents(&ids, self.snippet_chars + 1)?;
-        for (id, document) in ids.into_iter().zip(documents) {
-            let read = document.map(|document| snippet(&document, TITLE_CHARS, self.snippet_chars as usize));
-            self.read.insert(id, read);
+        for batch in ids.chunks(DOCUMENTS_PER_CALL) {
+            // One more character shows whether the last word is whole.
+            let documents = host.documents(batch, self.snippet_chars + 1)?;
+            for (id, document) in batch.iter().zip(documents) {
+                let read =
+                    document.map(|document| snippet(&document, TITLE_CHARS, self.snippet_chars as usize));
+                self.read.insert(id.clone(), read);
+            }
         }
         Ok(())
     }
