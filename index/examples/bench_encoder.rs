@@ -76,8 +76,8 @@ fn main() -> Outcome<()> {
 /// Full windows, passages of mixed length, and queries.
 fn loads() -> Vec<Load> {
     const WORDS: [&str; 16] = [
-        "river", "carries", "cold", "water", "from", "the", "northern", "hills", "to", "a", "wide", "grey", "sea", "and",
-        "feeds", "towns",
+        "river", "carries", "cold", "water", "from", "the", "northern", "hills", "to", "a", "wide", "grey",
+        "sea", "and", "feeds", "towns",
     ];
     let text = |seed: usize, words: usize| -> String {
         (0..words).map(|i| WORDS[(seed * 7 + i * i + i) % WORDS.len()]).collect::<Vec<_>>().join(" ")
@@ -98,7 +98,8 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(&p, &q)| f64::from(p) * f64::from(q)).sum() };
+    let dot =
+        |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(&p, &q)| f64::from(p) * f64::from(q)).sum() };
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 

@@ -119,6 +119,20 @@ impl Shared {
         Ok((metas.payload, metas.opstamp))
     }
 
+    /// Names of segment files in the lexical half that belong to no committed segment.
+    pub(crate) fn foreign_segment_files(&self) -> Result<Vec<String>> {
+        let metas = self.lexical.load_metas();
+        let metas = metas.map_err(IndexError::lexical("read the committed state", &self.lexical_dir))?;
+        let segments: Vec<String> = metas.segments.iter().map(|segment| segment.id().uuid_string()).collect();
+        let mut names = files::list(&self.lexical_dir)?;
+        // Segment files are named by 32 hexadecimal digits; the rest is tantivy's own.
+        names.retain(|name| {
+            let stem = name.split('.').next().unwrap_or_default();
+            stem.len() == 32 && !segments.iter().any(|segment| segment == stem)
+        });
+        Ok(names)
+    }
+
     pub(crate) fn current(&self) -> Option<Arc<Searcher>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -241,16 +255,7 @@ impl Index {
         let searcher = self.searcher();
         let named: Vec<String> = searcher.manifest.vectors.iter().map(|entry| entry.file_name()).collect();
         let vectors = files::list(&shared.vector_dir)?;
-        let metas = shared.lexical.load_metas();
-        let metas = metas.map_err(IndexError::lexical("read the committed state", &shared.lexical_dir))?;
-        let segments: Vec<String> = metas.segments.iter().map(|segment| segment.id().uuid_string()).collect();
-        let lexical = files::list(&shared.lexical_dir)?;
-        // Segment files are named by 32 hexadecimal digits; the rest is tantivy's own.
-        let foreign = |name: &String| {
-            let stem = name.split('.').next().unwrap_or_default();
-            stem.len() == 32 && !segments.iter().any(|segment| segment == stem)
-        };
-        Ok(vectors.iter().any(|name| !named.contains(name)) || lexical.iter().any(foreign))
+        Ok(vectors.iter().any(|name| !named.contains(name)) || !shared.foreign_segment_files()?.is_empty())
     }
 
     /// The one writer of this index; an error where another one lives, here or in another process.

@@ -126,6 +126,12 @@ impl Searcher {
             let (expected, got) = ("a state of this index's settings", "one of other settings");
             return Err(IndexError::corrupt(&meta_file, expected, got));
         }
+        if let (Some(known), Some(embedder)) = (&manifest.encoder, &shared.embedder)
+            && known != embedder.fingerprint()
+        {
+            let (expected, got) = (known.clone(), embedder.fingerprint().to_owned());
+            return Err(IndexError::Invalid { what: "encoder", expected, got });
+        }
         if verify {
             lexical::verify(dir, &shared.lexical)?;
         }
@@ -396,12 +402,21 @@ impl Searcher {
         })
     }
 
-    /// Cosine similarity of each pair of texts, in [-1, 1].
+    /// Cosine similarity of each pair of texts, in [-1, 1]. A text that occurs in several pairs is encoded once.
     pub fn similarity(&self, pairs: &[(&str, &str)]) -> Result<Vec<f32>> {
-        let texts: Vec<&str> = pairs.iter().flat_map(|&(left, right)| [left, right]).collect();
+        let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut texts = Vec::new();
+        for text in pairs.iter().flat_map(|&(left, right)| [left, right]) {
+            places.entry(text).or_insert_with(|| {
+                texts.push(text);
+                texts.len() - 1
+            });
+        }
         let vectors = self.encode("compare texts", &texts)?;
-        let cosine = |pair: &[Vec<f32>]| orion_kernels::dot(&pair[0], &pair[1]).clamp(-1.0, 1.0);
-        Ok(vectors.chunks_exact(2).map(cosine).collect())
+        let cosine = |&(left, right): &(&str, &str)| {
+            orion_kernels::dot(&vectors[places[left]], &vectors[places[right]]).clamp(-1.0, 1.0)
+        };
+        Ok(pairs.iter().map(cosine).collect())
     }
 
     fn selection(&self, filter: Option<&Filter>) -> Result<Option<Selection>> {

@@ -79,6 +79,7 @@ impl Writer {
             None => shared.reload(false)?,
         };
         remove_orphans(&shared, &base)?;
+        remove_foreign_segments(&shared)?;
         let dir = &shared.lexical_dir;
         let failed = || IndexError::lexical("start a writer", dir);
         // One indexing thread: document order, and with it every tie, is then the order of arrival.
@@ -86,12 +87,7 @@ impl Writer {
             shared.lexical.writer_with_num_threads(1, shared.writer_memory_bytes).map_err(failed())?;
         tantivy.set_merge_policy(Box::new(NoMergePolicy));
         tantivy.garbage_collect_files().wait().map_err(failed())?;
-        let mut tail = Vec::new();
         let committed = base.manifest.log_sequence;
-        log::replay(&shared.log_dir, committed, |_, change| {
-            tail.push(change);
-            Ok(())
-        })?;
         let log = Log::open(&shared.log_dir, committed, shared.hook.clone())?;
         let mut writer = Self {
             next: base.manifest.clone(),
@@ -108,9 +104,8 @@ impl Writer {
             to_encode: 0,
             failed: None,
         };
-        for change in tail {
-            writer.stage(change)?;
-        }
+        let log_dir = writer.shared.log_dir.clone();
+        log::replay(&log_dir, committed, |_, change| writer.stage(change))?;
         Ok(writer)
     }
 
@@ -121,8 +116,9 @@ impl Writer {
     /// A document that is not acceptable is refused and changes nothing; any other error ends this writer.
     pub fn add(&mut self, mut document: Document) -> Result<()> {
         self.alive()?;
-        document.check(&mut self.next.metadata)?;
         let vector = self.check_vector(&document.id, document.vector.take())?;
+        // Last, because it declares the types of new metadata.
+        document.check(&mut self.next.metadata)?;
         let Document { id, title, text, metadata, .. } = document;
         self.shared.hook.reached(Phase::Add);
         let change = Change::Add(Logged { id, title, text, metadata, vector });
@@ -496,6 +492,15 @@ fn remove_orphans(shared: &Shared, base: &Searcher) -> Result<()> {
                 files::remove(&folder.join(name))?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes segment files of the lexical half that no committed state names. Only before tantivy's writer starts: later
+/// ones may be under way.
+fn remove_foreign_segments(shared: &Shared) -> Result<()> {
+    for name in shared.foreign_segment_files()? {
+        files::remove(&shared.lexical_dir.join(name))?;
     }
     Ok(())
 }

@@ -2,3 +2,6 @@
 
 mod basics;
 mod common;
+mod damage;
+mod services;
+mod twins;
