@@ -70,6 +70,8 @@ pub(crate) trait V16: Copy {
     unsafe fn sum(self) -> f32;
     /// The largest lane.
     unsafe fn largest(self) -> f32;
+    /// Asks for the cache line at `p`, which need not be a valid address.
+    unsafe fn prefetch(p: *const f32);
 }
 
 /// Adding this to a float in [-126, 127] that is an integer leaves that integer plus 127, the exponent bias, in the low
@@ -175,6 +177,9 @@ impl V16 for Plain {
     unsafe fn largest(self) -> f32 {
         halves(self.0, |x, y| if x > y { x } else { y })
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
 }
 
 /// Folds 16 lanes by halves.
@@ -303,6 +308,12 @@ mod avx2 {
                 let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
                 _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a prefetch of any address is allowed.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
     }
 }
