@@ -1,7 +1,7 @@
 //! Runs the benchmarks of `tests/bench/definitions.toml`, ours and the peer in turn, and writes one dated record.
 //!
-//! A command prints, as its last line, one JSON object of metric and number; this runner only calls, takes medians
-//! and writes down. `tests/bench/README.md` says how to read a record. The date is an argument: no clock is read.
+//! A command prints JSON objects of metric and number; this runner only calls, takes medians and writes down.
+//! `tests/bench/README.md` says how to read a record. The date is an argument: no clock is read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 const USAGE: &str = "usage: bench --date YYYY-MM-DD [--only NAME[,NAME]] [--rounds N] [--note TEXT]";
 
@@ -25,7 +26,7 @@ struct Benchmark {
     /// What is measured, on what, for the reader of the record.
     says: String,
     ours: String,
-    /// Absent where there is nothing to compare with; `says` then tells why.
+    /// Absent where `ours` measures its peer itself, by turns, or where there is nothing to compare with.
     peer: Option<String>,
     peer_name: Option<String>,
     metrics: Vec<Metric>,
@@ -34,6 +35,8 @@ struct Benchmark {
 #[derive(Deserialize, Serialize, Clone)]
 struct Metric {
     key: String,
+    /// What the peer calls it, where that differs.
+    peer_key: Option<String>,
     unit: String,
     /// `higher` or `lower`.
     better: String,
@@ -160,7 +163,11 @@ fn measure(benchmark: &Benchmark, rounds: usize) -> Result<Vec<Measured>> {
         .iter()
         .map(|metric| {
             let ours_rounds = column(&ours, &metric.key);
-            let peer_rounds = column(&peer, &metric.key);
+            let peer_key = metric.peer_key.as_ref().unwrap_or(&metric.key);
+            let peer_rounds = match (&benchmark.peer, &metric.peer_key) {
+                (None, Some(key)) => column(&ours, key),
+                _ => column(&peer, peer_key),
+            };
             let missing = || format!("`{}` printed no `{}`", benchmark.name, metric.key);
             Ok(Measured {
                 name: benchmark.name.clone(),
@@ -178,9 +185,16 @@ fn measure(benchmark: &Benchmark, rounds: usize) -> Result<Vec<Measured>> {
         .collect()
 }
 
+/// Runs a command in the repository root. It finds built examples in `$EXAMPLES`, and a folder of its own in `$SCRATCH`.
 fn shell(command: &str) -> Result<String> {
+    let program = std::env::current_exe()?;
+    let built = program.parent().ok_or("a program lies in a folder")?;
+    let scratch = built.join("bench-scratch");
+    fs::create_dir_all(&scratch)?;
     let output = Command::new("bash")
         .args(["-c", command])
+        .env("EXAMPLES", built.join("examples"))
+        .env("SCRATCH", scratch)
         .current_dir(orion_tests::root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
@@ -192,15 +206,38 @@ fn shell(command: &str) -> Result<String> {
     }
 }
 
-/// The numbers of a command's last line; what is not a number is passed over.
+/// All numbers in the JSON objects that a command prints, inner names joined by dots; an object with a `name` puts it
+/// before its own.
 fn numbers(command: &str) -> Result<BTreeMap<String, f64>> {
     let output = shell(command)?;
-    let last = output
-        .lines()
-        .rfind(|line| line.starts_with('{'))
-        .ok_or_else(|| format!("`{command}`: no JSON line"))?;
-    let values: BTreeMap<String, serde_json::Value> = serde_json::from_str(last)?;
-    Ok(values.into_iter().filter_map(|(key, value)| Some((key, value.as_f64()?))).collect())
+    let mut found = BTreeMap::new();
+    let mut rest = output.as_str();
+    while let Some(start) = rest.find("{") {
+        let mut values = serde_json::Deserializer::from_str(&rest[start..]).into_iter::<Value>();
+        let Some(Ok(value)) = values.next() else {
+            rest = &rest[start + 1..];
+            continue;
+        };
+        flatten("", &value, &mut found);
+        rest = &rest[start + values.byte_offset()..];
+    }
+    if found.is_empty() { Err(format!("`{command}` printed no number").into()) } else { Ok(found) }
+}
+
+fn flatten(prefix: &str, value: &Value, found: &mut BTreeMap<String, f64>) {
+    match value {
+        Value::Number(number) => {
+            found.insert(prefix.to_owned(), number.as_f64().unwrap_or(f64::NAN));
+        }
+        Value::Object(fields) => {
+            let named = fields.get("name").and_then(Value::as_str).unwrap_or(prefix);
+            for (key, inner) in fields {
+                let path = if named.is_empty() { key.clone() } else { format!("{named}.{key}") };
+                flatten(&path, inner, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn median(values: &[f64]) -> Option<f64> {
