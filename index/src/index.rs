@@ -187,6 +187,10 @@ impl Index {
         }
         let lexical_dir = dir.join("lexical");
         let lexical = lexical::open(&lexical_dir, &settings)?;
+        if options.verify {
+            // Before anything of it is read: tantivy trusts its files.
+            lexical::verify(&lexical_dir, &lexical)?;
+        }
         let reader = lexical
             .reader_builder()
             .reload_policy(ReloadPolicy::Manual)

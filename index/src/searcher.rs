@@ -132,9 +132,6 @@ impl Searcher {
             let (expected, got) = (known.clone(), embedder.fingerprint().to_owned());
             return Err(IndexError::Invalid { what: "encoder", expected, got });
         }
-        if verify {
-            lexical::verify(dir, &shared.lexical)?;
-        }
         shared.reader.reload().map_err(failed())?;
         let lexical = shared.reader.searcher();
         let committed: BTreeMap<_, _> =

@@ -115,15 +115,19 @@ pub(crate) fn check_halves(index: &Index, model: &Model, what: &str) {
 }
 
 /// Writes the sample of the on-disk format that later versions must open: two commits with replaced and deleted
-/// documents, and a tail of acknowledged changes in the log.
+/// documents, and a tail of acknowledged changes in the log. Beside it, as text, what it holds.
 pub(crate) fn freeze(dir: &Path) {
     let index = Index::create(dir, &settings(), options()).unwrap();
     let mut writer = index.writer().unwrap();
+    let mut model = Model::new();
     for (number, batch) in batches(1).take(9).enumerate() {
+        change_model(&mut model, &batch);
         batch.iter().for_each(|change| apply(&mut writer, change));
         writer.sync().unwrap();
         if number == 3 || number == 6 {
             writer.commit().unwrap();
         }
     }
+    let lines: Vec<String> = model.iter().map(|(id, text)| format!("{id} {text}\n")).collect();
+    std::fs::write(dir.with_extension("txt"), lines.concat()).unwrap();
 }
