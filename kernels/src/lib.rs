@@ -18,6 +18,7 @@
 
 mod activations;
 mod attention;
+mod cached;
 mod dots;
 mod lanes;
 mod linear;
@@ -29,6 +30,7 @@ mod tile;
 
 pub use activations::{exp, exp_in_place, gelu_in_place, silu_mul, softmax_in_place};
 pub use attention::{AttentionShape, attend_row, bidirectional_attention, rotate_half_in_place};
+pub use cached::{CacheSegment, attend_rows, push_position};
 pub use dots::{add_in_place, axpy, dot, dot_many};
 pub use lanes::cpu_level;
 pub use linear::{Packed, linear};
