@@ -37,7 +37,7 @@ def read_safetensors(path):
     return tensors
 
 
-def build(folder, fused):
+def build(folder):
     """The graph: ids and mask [batch, length] in, unit vectors [batch, hidden] out."""
     config = json.load(open(f"{folder}/config.json"))
     weights = read_safetensors(f"{folder}/model.safetensors")
@@ -57,18 +57,10 @@ def build(folder, fused):
         array = weights[name].astype(np.float32)
         return constant(name, array.T if transpose else array)
 
-    def dense(x, name, output):
-        product = node("MatMul", [x, weight(f"{name}.weight", True)], f"{output}.product")
-        return node("Add", [product, weight(f"{name}.bias")], output)
-
-    def skip_norm(x, skip, name, output, bias=None):
+    def skip_norm(x, skip, name, output, bias):
         scale, shift = weight(f"{name}.weight"), weight(f"{name}.bias")
-        if fused:
-            inputs = [x, skip, scale, shift] + ([bias] if bias else [])
-            return node("SkipLayerNormalization", inputs, output, "com.microsoft", epsilon=eps)
-        biased = node("Add", [x, bias], f"{output}.biased") if bias else x
-        total = node("Add", [biased, skip], f"{output}.sum")
-        return node("LayerNormalization", [total, scale, shift], output, axis=-1, epsilon=eps)
+        inputs = [x, skip, scale, shift, bias]
+        return node("SkipLayerNormalization", inputs, output, "com.microsoft", epsilon=eps)
 
     positions = weights["embeddings.position_embeddings.weight"] + weights["embeddings.token_type_embeddings.weight"][0]
     constant("positions", positions.astype(np.float32))
@@ -85,14 +77,9 @@ def build(folder, fused):
     for i in range(config["num_hidden_layers"]):
         layer = f"encoder.layer.{i}"
         parts = [f"{layer}.attention.self.{p}" for p in ("query", "key", "value")]
-        if fused:
-            qkv = constant(f"{layer}.qkv", np.concatenate([weights[f"{p}.weight"].T for p in parts], 1))
-            qkv_bias = constant(f"{layer}.qkv_bias", np.concatenate([weights[f"{p}.bias"] for p in parts]))
-            mixed = node(
-                "Attention", [x, qkv, qkv_bias, "mask"], f"{layer}.mixed", "com.microsoft", num_heads=heads
-            )
-        else:
-            raise SystemExit("only the fused graph is written")
+        qkv = constant(f"{layer}.qkv", np.concatenate([weights[f"{p}.weight"].T for p in parts], 1))
+        qkv_bias = constant(f"{layer}.qkv_bias", np.concatenate([weights[f"{p}.bias"] for p in parts]))
+        mixed = node("Attention", [x, qkv, qkv_bias, "mask"], f"{layer}.mixed", "com.microsoft", num_heads=heads)
         out = f"{layer}.attention.output"
         projected = node("MatMul", [mixed, weight(f"{out}.dense.weight", True)], f"{layer}.projected")
         x = skip_norm(projected, x, f"{out}.LayerNorm", f"{layer}.attended", weight(f"{out}.dense.bias"))
@@ -132,7 +119,7 @@ def main():
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    model = build(options.model, fused=True).SerializeToString()
+    model = build(options.model).SerializeToString()
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(f"{options.model}/tokenizer.json")
 
