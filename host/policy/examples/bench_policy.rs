@@ -99,7 +99,6 @@ fn node(session: &Session, parent: Option<NodeId>, segment: Segment) -> NodeId {
     block_on(session.extend(vec![(parent, vec![segment])])).expect("within limits")[0]
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark's arguments")]
 fn main() {
     let name = std::env::args().nth(1).unwrap_or_else(|| "nano".to_owned());
     let threads: usize = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(0);

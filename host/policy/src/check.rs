@@ -241,7 +241,7 @@ fn count_mismatches(rows: &[Vec<f32>], expected: &[u32], tolerance: f64) -> usiz
     let is_off = |(row, token): (&Vec<f32>, &u32)| {
         let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let gap = f64::from(best - row[*token as usize]);
-        !(gap <= tolerance)
+        gap.is_nan() || tolerance < gap
     };
     rows.iter().zip(expected).filter(|pair| is_off(*pair)).count()
 }

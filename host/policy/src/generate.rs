@@ -46,7 +46,8 @@ impl DecodingTables {
                 continue;
             }
             let text = tokenizer.decode(&[id as u32]);
-            content[id] = !text.is_empty() && !(ends_by_line && text.contains('\n'));
+            let breaks_line = ends_by_line && text.contains('\n');
+            content[id] = !text.is_empty() && !breaks_line;
             opening[id] = content[id]
                 && text.chars().any(char::is_alphanumeric)
                 && !(format.markers_are_text() && text.contains('<'));

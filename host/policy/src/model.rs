@@ -11,8 +11,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_kernels::{
-    AttentionShape, Packed, Threads, add_in_place, attend_row, linear, rms_norm, rms_norm_in_place,
-    rotate_half_in_place, silu_mul,
+    AttentionShape, Packed, Threads, add_in_place, attend_rows, linear, push_position, rms_norm,
+    rms_norm_in_place, rotate_half_in_place, silu_mul,
 };
 
 use crate::checkpoint::Checkpoint;
@@ -20,8 +20,8 @@ use crate::config::{Config, LayerKind};
 use crate::error::CheckpointError;
 use crate::state::{Sequence, StateSizes};
 
-/// Rows of one task when work is spread over threads.
-const ROWS_PER_TASK: usize = 4;
+/// Rows of one task of attention: enough that a panel of keys, once in the cache, serves many.
+const ROWS_PER_TASK: usize = 16;
 
 enum Operator {
     Convolution {
@@ -344,8 +344,8 @@ impl Model {
                         rotate_half_in_place(one_head, cosines, sines);
                     }
                 }
-                own.keys.extend_from_slice(keys);
-                own.values.extend_from_slice(values);
+                push_position(&mut own.keys, &mut own.values, own.positions, &shape, keys, values);
+                own.positions += 1;
             }
             row += feed.tokens.len();
         }
@@ -359,26 +359,22 @@ impl Model {
                 let height = ROWS_PER_TASK.min(count - offset);
                 let (out, later) = rest.split_at_mut(height * query_width);
                 rest = later;
-                tasks.push((&*feed.sequence, first_row + offset, count - offset, Mutex::new(out)));
+                let rows_after = count - offset - height;
+                tasks.push((&*feed.sequence, first_row + offset, rows_after, Mutex::new(out)));
             }
             first_row += count;
         }
         let projected = &*projected;
         self.threads().run(tasks.len(), |index| {
-            let (sequence, task_row, rows_left, out) = &tasks[index];
+            let (sequence, task_row, rows_after, out) = &tasks[index];
             let mut guard = out.lock().unwrap_or_else(PoisonError::into_inner);
             let mut segments = Vec::new();
             sequence.collect_base(layer, &mut segments);
             let own = &sequence.own[layer];
-            let mut scores = Vec::new();
-            for (offset, out_row) in guard.chunks_exact_mut(query_width).enumerate() {
-                // Positions of this sequence's own that the row may see: all but those of later rows.
-                let visible = own.keys.len() - (rows_left - 1 - offset) * key_width;
-                segments.push((&own.keys[..visible], &own.values[..visible]));
-                let queries = &projected[(task_row + offset) * row_width..][..query_width];
-                attend_row(queries, &segments, shape, &mut scores, out_row);
-                segments.pop();
-            }
+            segments.push(own.first(own.positions - rows_after));
+            let queries = &projected[task_row * row_width..];
+            let height = guard.len() / query_width;
+            attend_rows(queries, row_width, height, &segments, &shape, &mut Vec::new(), &mut guard);
         });
     }
 }

@@ -8,21 +8,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use orion_kernels::CacheSegment;
+
 use crate::config::{Config, LayerKind};
 
-/// Keys and values of one attention layer for a run of positions, row-major `[positions, kv_heads * head_size]`.
+/// Keys and values of one attention layer for a run of positions, laid out as `orion_kernels::push_position` does.
 #[derive(Default)]
 pub(crate) struct KeyValues {
     pub(crate) keys: Vec<f32>,
     pub(crate) values: Vec<f32>,
+    pub(crate) positions: usize,
+}
+
+impl KeyValues {
+    /// The first of its positions, as a run to attend to.
+    pub(crate) fn first(&self, positions: usize) -> CacheSegment<'_> {
+        CacheSegment { keys: &self.keys, values: &self.values, positions }
+    }
 }
 
 /// Sizes of states under a config.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StateSizes {
     pub(crate) attention_layers: usize,
-    /// Floats of one position's keys in one layer.
-    pub(crate) key_width: usize,
+    /// Floats of the keys of sixteen positions in one layer.
+    pub(crate) key_panel_floats: usize,
+    /// Floats of the values of one position in one layer.
+    pub(crate) value_floats: usize,
     /// Floats of the inputs that one convolution remembers.
     pub(crate) convolution_floats: usize,
     pub(crate) convolution_layers: usize,
@@ -34,7 +46,8 @@ impl StateSizes {
         let attention_layers = config.layers.iter().filter(|kind| **kind == LayerKind::Attention).count();
         Self {
             attention_layers,
-            key_width: config.key_value_heads * config.head_size,
+            key_panel_floats: config.key_value_heads * config.head_size * 16,
+            value_floats: config.key_value_heads * config.head_size.next_multiple_of(16),
             convolution_floats: (config.convolution_length - 1) * config.hidden_size,
             convolution_layers: config.layers.len() - attention_layers,
             hidden_size: config.hidden_size,
@@ -43,12 +56,13 @@ impl StateSizes {
 
     /// Memory of a state with `tokens` tokens of its own.
     pub(crate) fn state_bytes(&self, tokens: usize) -> usize {
-        let floats = 2 * self.attention_layers * self.key_width * tokens
+        let layer = tokens.div_ceil(16) * self.key_panel_floats + tokens * self.value_floats;
+        let floats = self.attention_layers * layer
             + self.convolution_layers * self.convolution_floats
             + self.hidden_size
             + tokens;
         // The rest is the struct itself and its vectors' headers.
-        floats * size_of::<f32>() + 256 + 48 * self.attention_layers
+        floats * size_of::<f32>() + 256 + 56 * self.attention_layers
     }
 }
 
@@ -126,11 +140,11 @@ impl Sequence {
     }
 
     /// Keys and values of one layer from the root to the base, oldest first; the sequence's own are not among them.
-    pub(crate) fn collect_base<'a>(&'a self, layer: usize, segments: &mut Vec<(&'a [f32], &'a [f32])>) {
+    pub(crate) fn collect_base<'a>(&'a self, layer: usize, segments: &mut Vec<CacheSegment<'a>>) {
         let mut next = self.base.as_deref();
         while let Some(state) = next {
             let own = &state.own[layer];
-            segments.push((&own.keys, &own.values));
+            segments.push(own.first(own.positions));
             next = state.parent.as_deref();
         }
         segments.reverse();

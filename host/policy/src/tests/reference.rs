@@ -100,9 +100,10 @@ impl Reference<'_> {
                     })
                     .collect();
                 let total: f64 = weights.iter().sum();
-                for i in 0..size {
-                    all.push((0..=t).map(|s| weights[s] / total * values[s][h / group][i]).sum());
-                }
+                all.extend(
+                    (0..size)
+                        .map(|i| (0..=t).map(|s| weights[s] / total * values[s][h / group][i]).sum::<f64>()),
+                );
             }
             self.linear(&all, &name("out_proj"))
         });
