@@ -66,8 +66,8 @@ fn child(dir: &Path, seed: u64, phase: &str, times: u64, stop: bool) {
             *left = left.wrapping_sub(1);
             if *left == 0 {
                 say("at");
-                while stop {
-                    std::thread::sleep(Duration::from_secs(60));
+                if stop {
+                    std::thread::sleep(Duration::MAX);
                 }
             }
         }

@@ -131,6 +131,10 @@ fn condition() -> impl Strategy<Value = Condition> {
     })
 }
 
+/// Id, vector, year, language.
+type Known = (String, Vec<f32>, Option<i32>, Option<&'static str>);
+
+/// Direction, year, language, words.
 type Row = (u8, Option<i32>, Option<&'static str>, Vec<&'static str>);
 
 fn rows() -> impl Strategy<Value = Vec<Row>> {
@@ -197,7 +201,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let index = index_of(&rows, dir.path());
         let searcher = index.searcher();
-        let mut all: Vec<(String, Vec<f32>, Option<i32>, Option<&str>)> = rows
+        let mut all: Vec<Known> = rows
             .iter()
             .enumerate()
             .map(|(number, row)| (format!("{number:02}"), few_directions(row.0), row.1, row.2))
