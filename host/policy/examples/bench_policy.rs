@@ -3,7 +3,8 @@
 //! `cargo run --release -p orion-policy --example bench_policy -- [nano|350m] [threads]`
 //!
 //! The floor takes the machine's own measured peaks: multiply-adds of a matrix product that fits the cache, and bytes
-//! of a product with one row, which streams its weights.
+//! of a product with one row, which streams its weights. Sampling is without a nucleus: random weights spread over the
+//! whole vocabulary, which a nucleus would sort at every token; a trained model's is a handful.
 
 use std::future::Future;
 use std::pin::pin;
@@ -144,7 +145,7 @@ fn main() {
         let sampling = Sampling {
             candidates: batch,
             temperature: 1.0,
-            top_p: 0.95,
+            top_p: 1.0,
             max_think_tokens: length,
             max_query_tokens: 1,
             seed: 3,
@@ -173,7 +174,7 @@ fn main() {
     let sampling = Sampling {
         candidates: 2,
         temperature: 1.0,
-        top_p: 0.95,
+        top_p: 1.0,
         max_think_tokens: 30,
         max_query_tokens: 10,
         seed: 4,

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::CheckpointError;
+use crate::error::{CheckpointError, PolicyError};
 use crate::model::{Feed, Model, Scratch};
 use crate::sampling::LogSoftmax;
 use crate::state::Sequence;
@@ -108,6 +108,30 @@ pub fn check_cases(folder: &Path, cases: &Path) -> Result<CheckReport, CheckErro
         golden.cases.iter().map(|case| case.input_ids.len() + case.greedy.len()).max().unwrap_or_default();
     let model = Model::load(&checkpoint, longest, None)?;
     Ok(check_model(&model, &golden))
+}
+
+/// Natural log-probability of each token after the first, given those before it, by the serving forward pass: what a
+/// trainer's own forward pass is held against.
+///
+/// # Errors
+/// Where the checkpoint does not load or an id is not in its vocabulary.
+pub fn log_probabilities(checkpoint: &Checkpoint, tokens: &[u32]) -> Result<Vec<f32>, PolicyError> {
+    let vocabulary = checkpoint.config().vocabulary_size;
+    if let Some(id) = tokens.iter().find(|id| vocabulary <= **id as usize) {
+        return Err(PolicyError::InvalidInput {
+            what: "token",
+            expected: format!("an id below {vocabulary}"),
+            got: id.to_string(),
+        });
+    }
+    let model = Model::load(checkpoint, tokens.len(), None)?;
+    let (rows, _) = read_in_chunks(&model, tokens, tokens.len().max(1));
+    let mut buffer = Vec::new();
+    let after = tokens.iter().skip(1);
+    let pairs = rows.iter().zip(after);
+    Ok(pairs
+        .map(|(row, token)| LogSoftmax::of(row, &mut buffer).log_probability(row[*token as usize]))
+        .collect())
 }
 
 fn check_model(model: &Model, golden: &GoldenFile) -> CheckReport {
@@ -259,6 +283,23 @@ mod tests {
         assert!(report.passed, "{report:#?}");
         assert!(5 <= report.cases.len());
         assert!(report.cases.iter().all(|case| case.prefill_deviation < 1e-4), "{report:#?}");
+    }
+
+    #[test]
+    fn log_probabilities_of_given_tokens() {
+        let Some(folder) = fixture("lfm2-tiny") else { return };
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let golden = read_golden(&folder.join("cases.json")).unwrap();
+        for case in &golden.cases {
+            let tokens: Vec<u32> = case.input_ids.iter().chain(&case.greedy).copied().collect();
+            let got = log_probabilities(&checkpoint, &tokens).unwrap();
+            assert_eq!(got.len(), tokens.len() - 1);
+            for (a, b) in got[case.input_ids.len() - 1..].iter().zip(&case.greedy_logprobs) {
+                assert!((a - b).abs() < 1e-4, "{a} {b}");
+            }
+        }
+        assert!(log_probabilities(&checkpoint, &[]).unwrap().is_empty());
+        assert!(matches!(log_probabilities(&checkpoint, &[512]), Err(PolicyError::InvalidInput { .. })));
     }
 
     #[test]

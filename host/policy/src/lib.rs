@@ -28,7 +28,7 @@ mod state;
 mod tests;
 mod tokenizer;
 
-pub use check::{CaseReport, CheckError, CheckReport, check_cases};
+pub use check::{CaseReport, CheckError, CheckReport, check_cases, log_probabilities};
 pub use checkpoint::{Checkpoint, NumberFormat, Tensor, Weights};
 pub use config::{Config, LayerKind, feed_forward_width};
 pub use embedded::EmbeddedCheckpoint;
