@@ -2,7 +2,7 @@
 //!
 //! Budgets (`retrievals`, `tokens`, `nodes`, `deadline_ms`) answer a guest with `budget-exhausted`, so that it can stop
 //! and answer with what it has. Shapes (`*_bytes`, `list_items`, `candidates`) answer with `invalid-input`. Floods
-//! (`host_calls`, `trace_events`, `log_lines`), memory and fuel trap. Neighbours: `state.rs` counts, `calls/` checks.
+//! (`host_calls`, `trace_events`, `trace_bytes`, `log_lines`), memory and fuel trap. Neighbours: `state.rs` counts, `calls/` checks.
 use serde::{Deserialize, Serialize};
 
 /// Limits of one search; the defaults suit an interactive search on a small machine.
@@ -29,6 +29,8 @@ pub struct Limits {
     pub host_calls: u64,
     /// Events that may be emitted to the trace.
     pub trace_events: u64,
+    /// Bytes of all texts and ids in the trace's events.
+    pub trace_bytes: u64,
     /// Lines that may be logged.
     pub log_lines: u64,
     /// Bytes of one log line that are kept.
@@ -60,6 +62,7 @@ impl Default for Limits {
             nodes: 4_096,
             host_calls: 10_000,
             trace_events: 10_000,
+            trace_bytes: 16 << 20,
             log_lines: 1_000,
             log_line_bytes: 1_024,
             string_bytes: 64 << 10,

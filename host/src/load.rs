@@ -244,10 +244,16 @@ impl Host {
     }
 
     fn describe(&self, pre: &StrategyPre<SearchState>) -> Result<Description, Degraded> {
+        self.block_on(self.describe_guest(pre))
+    }
+
+    async fn describe_guest(&self, pre: &StrategyPre<SearchState>) -> Result<Description, Degraded> {
+        let permit = self.permits().acquire().await;
         let limits = describe_limits();
         let stop = Stop::new(&limits, CancelToken::new(), false);
         let mut store = self.store(SearchState::new(limits, None, stop.clone()))?;
-        let described = self.block_on(async {
+        let ticks = self.ticker().guard();
+        let described = {
             let guest = async {
                 let strategy = pre.instantiate_async(&mut store).await?;
                 strategy.call_describe(&mut store).await
@@ -257,8 +263,12 @@ impl Host {
                 described = guest => Ok(described),
                 ended = stop.forced() => Err(Degraded::from_end(ended)),
             }
-        })?;
-        described.map_err(|error| Degraded::from_trap(&error, store.data().last_words()))
+        }?;
+        drop(ticks);
+        let described = described.map_err(|error| Degraded::from_trap(&error, store.data().last_words()));
+        drop(store);
+        drop(permit);
+        described
     }
 }
 

@@ -15,6 +15,10 @@ use crate::trace::SearchTrace;
 /// Most documents that a request may ask for: the contract's bound.
 pub const MAX_RESULTS: u32 = 1_000;
 
+/// Named values that an answer may carry, and their bytes: room for remarks, not for results.
+const MAX_OPTIONS: usize = 100;
+const MAX_OPTIONS_BYTES: usize = 64 << 10;
+
 /// One search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
@@ -177,7 +181,14 @@ impl Degraded {
                 let words = last_words.map(|words| format!("; it last logged: {words}")).unwrap_or_default();
                 Self::new(DegradedKind::Trap, format!("{trap}{words}"))
             }
-            None => Self::new(DegradedKind::Trap, error.root_cause().to_string()),
+            None => {
+                let cause = error.root_cause().to_string();
+                // Wasmtime has no type for this one; the hostile guest `huge_call` notices if its words change.
+                if cause.starts_with("too much data is being copied") {
+                    return Self::new(DegradedKind::Flood, "flood: too many bytes in one call");
+                }
+                Self::new(DegradedKind::Trap, cause)
+            }
         }
     }
 }
@@ -211,6 +222,14 @@ pub(crate) fn check_answer(
     let confidence = Some(answer.confidence).filter(|confidence| !confidence.is_nan());
     if confidence.is_some_and(|confidence| !(0.0..=1.0).contains(&confidence)) {
         return refuse(format!("confidence: expected 0 to 1 or NaN, got {}", answer.confidence));
+    }
+    let options_bytes: usize =
+        answer.options.iter().map(|option| option.name.len() + option.value.len()).sum();
+    if answer.options.len() > MAX_OPTIONS || options_bytes > MAX_OPTIONS_BYTES {
+        let (count, limit) = (answer.options.len(), MAX_OPTIONS);
+        return refuse(format!(
+            "options: expected at most {limit} of {MAX_OPTIONS_BYTES} bytes, got {count} of {options_bytes}"
+        ));
     }
     let mut ranking = answer.ranking;
     ranking.truncate(k as usize);

@@ -33,7 +33,7 @@ pub struct Recording {
     pub limits: Limits,
     /// Whether there was a policy.
     pub has_policy: bool,
-    /// How the search ended, where its clock or its caller ended it.
+    /// How the search ended, where neither the guest nor its limits but the clock, the caller or the host ended it.
     pub ended: Option<Degraded>,
     /// The calls in order.
     pub calls: Vec<RecordedCall>,
@@ -107,7 +107,10 @@ pub(crate) enum Journal {
 
 impl Journal {
     pub(crate) fn read(recording: &Recording) -> Self {
-        Self::Read { calls: recording.calls.clone(), next: 0, ended: recording.ended.clone() }
+        // A guest that still answered after its cancellation was not stopped: no plain ranking was looked up.
+        let was_stopped = recording.calls.last().is_some_and(|call| call.call == PLAIN_CALL);
+        let ended = recording.ended.clone().filter(|_| was_stopped);
+        Self::Read { calls: recording.calls.clone(), next: 0, ended }
     }
 
     /// Runs `work` and notes its answer, or reads the answer that was noted.
@@ -135,17 +138,10 @@ impl Journal {
                 calls.push(RecordedCall { call: call.to_owned(), arguments, answer });
                 Ok(result)
             }
-            Self::Read { calls, next, ended } => {
+            Self::Read { calls, next, .. } => {
                 let index = *next;
                 let got = format!("{call} {}", digest(arguments)?);
-                let recorded = calls.get(index);
-                // A search that its clock ended was stopped between its last call and the plain ranking.
-                let is_past =
-                    recorded.is_none_or(|next_call| next_call.call == PLAIN_CALL && call != PLAIN_CALL);
-                if let Some(degraded) = ended.clone().filter(|_| is_past) {
-                    return Err(Fault::ReplayStopped(degraded));
-                }
-                let Some(recorded) = recorded else {
+                let Some(recorded) = calls.get(index) else {
                     return Err(Fault::ReplayEnded { index, got });
                 };
                 let expected = format!("{} {}", recorded.call, recorded.arguments);
@@ -156,6 +152,14 @@ impl Journal {
                 recall(&recorded.answer)
             }
         }
+    }
+
+    /// How the recorded search was ended from outside, once its guest's last call is replayed: what the guest computed
+    /// after that depended on the clock.
+    pub(crate) fn stopped(&self) -> Option<Degraded> {
+        let Self::Read { calls, next, ended } = self else { return None };
+        let is_past = calls.get(*next).is_none_or(|call| call.call == PLAIN_CALL);
+        ended.clone().filter(|_| is_past)
     }
 
     pub(crate) fn is_replay(&self) -> bool {

@@ -48,7 +48,7 @@ struct Answered {
 impl Host {
     /// Answers a request with a strategy. Never fails: a failed strategy gives the plain ranking and says why.
     ///
-    /// The answer depends on the strategy, the request, what the services answer and the limits; on clocks only where a
+    /// Has to run inside a tokio runtime with its clock enabled. The answer depends on the strategy, the request, what the services answer and the limits; on clocks only where a
     /// deadline or a cancellation cuts it short.
     pub async fn search(
         &self,
@@ -86,10 +86,8 @@ impl Host {
         let journal = Journal::Write(Vec::new());
         let (outcome, calls) = self.run(strategy, request, services, &limits, cancel, journal).await;
         let ended = outcome.degraded.clone().filter(|degraded| {
-            matches!(
-                degraded.kind,
-                DegradedKind::Deadline | DegradedKind::Cancelled | DegradedKind::Overloaded
-            )
+            use DegradedKind::{BreakerOpen, Cancelled, Deadline, Overloaded};
+            matches!(degraded.kind, Deadline | Cancelled | Overloaded | BreakerOpen)
         });
         let recording = Recording {
             version: RECORDING_VERSION,
@@ -120,7 +118,10 @@ impl Host {
         };
         let journal = Journal::read(recording);
         let (request, limits) = (recording.request.clone(), &recording.limits);
-        Ok(self.run(strategy, request, &services, limits, CancelToken::new(), journal).await.0)
+        let (mut outcome, _) =
+            self.run(strategy, request, &services, limits, CancelToken::new(), journal).await;
+        outcome.degraded = outcome.degraded.or_else(|| recording.ended.clone());
+        Ok(outcome)
     }
 
     async fn run(
@@ -138,26 +139,17 @@ impl Host {
         state.filter = request.filter.clone();
         state.journal = journal;
         let mut fuel = 0;
-        let (answered, degraded, mut state) = match check_request(&request, limits) {
-            Err(degraded) => (None, Some(degraded), state),
-            Ok(()) if strategy.breaker.is_open(started) => {
-                let reason = "the strategy failed repeatedly and rests";
-                (None, Some(Degraded::new(DegradedKind::BreakerOpen, reason)), state)
-            }
+        let (result, mut state) = match may_run(strategy, &request, &state, started) {
+            Err(degraded) => (Err(degraded), state),
             Ok(()) => {
                 let (result, state, used) = self.run_guest(strategy, &request, state).await;
                 fuel = used;
-                match result {
-                    Ok((answered, degraded)) => (Some(answered), degraded, state),
-                    Err(degraded) => (None, Some(degraded), state),
-                }
+                (result, state)
             }
         };
-        let (answered, degraded) = match (answered, degraded) {
-            (Some(answered), degraded) => (answered, degraded),
-            (None, degraded) => {
-                let degraded =
-                    degraded.unwrap_or_else(|| Degraded::new(DegradedKind::HostFault, "no answer"));
+        let (answered, degraded) = match result {
+            Ok(answered) => answered,
+            Err(degraded) => {
                 let (ranking, degraded) = plain_ranking(&mut state, &request, degraded).await;
                 (Answered { ranking, confidence: None, options: Vec::new() }, Some(degraded))
             }
@@ -231,7 +223,6 @@ impl Host {
             ended = stop.forced() => Err(ended),
         };
         drop(ticks);
-        drop(permit);
         let fuel = limits.fuel.saturating_sub(store.get_fuel().unwrap_or(0));
         let was_cancelled = stop.is_cancelled().then(|| Degraded::from_end(Ended::Cancelled));
         let result = match ended {
@@ -247,10 +238,34 @@ impl Host {
             (Err(_), Some(cancelled)) => Err(cancelled),
             (result, _) => result,
         };
+        let is_replay = store.data().journal.is_replay();
         let is_failure = matches!(&result, Err(degraded) if degraded.kind != DegradedKind::Cancelled);
-        strategy.breaker.note(is_failure, Instant::now());
-        (result, store.into_data(), fuel)
+        if !is_replay {
+            strategy.breaker.note(is_failure, Instant::now());
+        }
+        let state = store.into_data();
+        // The guest's place in the pool is free only now.
+        drop(permit);
+        (result, state, fuel)
     }
+}
+
+/// Whether the guest is started at all.
+fn may_run(
+    strategy: &Strategy,
+    request: &Request,
+    state: &SearchState,
+    now: Instant,
+) -> Result<(), Degraded> {
+    check_request(request, &state.limits)?;
+    if let Some(degraded) = state.journal.stopped() {
+        return Err(degraded);
+    }
+    if !state.journal.is_replay() && strategy.breaker.is_open(now) {
+        let reason = "the strategy failed repeatedly and rests";
+        return Err(Degraded::new(DegradedKind::BreakerOpen, reason));
+    }
+    Ok(())
 }
 
 fn check_request(request: &Request, limits: &Limits) -> Result<(), Degraded> {

@@ -16,11 +16,11 @@ use crate::contract::{Error, Level, Node};
 use crate::fault::Fault;
 use crate::limiter::MemoryLimiter;
 use crate::limits::Limits;
-use crate::record::{CallError, Journal};
+use crate::record::{CallError, Journal, PLAIN_CALL};
 use crate::services::{
     GenerateSession, Judge, JudgeContext, Metered, Retrieve, ServiceError, Services, Usage,
 };
-use crate::trace::{CallRecord, LogLine, TreeBuilder};
+use crate::trace::{CallRecord, LogLine, TreeBuilder, one_line};
 
 /// When a search has to end.
 #[derive(Clone, Debug)]
@@ -199,7 +199,15 @@ impl SearchState {
         let error = answer.as_ref().err().map(error_text);
         self.calls.push(CallRecord { call: call.to_owned(), items: items as u64, usage, error });
         self.call_ms.push(elapsed_ms as f32);
+        if call != PLAIN_CALL {
+            self.check_replay()?;
+        }
         Ok(answer)
+    }
+
+    /// Stops a replayed guest where the recorded one was stopped.
+    pub(crate) fn check_replay(&self) -> Result<(), Fault> {
+        self.journal.stopped().map_or(Ok(()), |degraded| Err(Fault::ReplayStopped(degraded)))
     }
 
     /// The guest's last logged error: where it panicked with a log, the panic's message.
@@ -225,13 +233,17 @@ impl SearchState {
     }
 }
 
-/// An error as a trace shows it.
+/// Bytes of an error's text that are kept.
+const ERROR_BYTES: u32 = 2_048;
+
+/// An error as traces and reasons show it: one bounded line, whoever wrote it.
 pub(crate) fn error_text(error: &Error) -> String {
-    match error {
+    let text = match error {
         Error::BudgetExhausted(budget) => format!("budget exhausted: {budget}"),
         Error::Cancelled => "cancelled".to_owned(),
         Error::InvalidInput(what) => format!("invalid input: {what}"),
         Error::Unavailable(what) => format!("unavailable: {what}"),
         Error::Other((code, message)) => format!("{code}: {message}"),
-    }
+    };
+    one_line(&text, ERROR_BYTES)
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{Event, Hit, Level, Retriever, Setting};
 use crate::fault::Fault;
+use crate::limits::Limits;
 use crate::services::Usage;
 
 /// Format number of [`SearchTrace`].
@@ -89,17 +90,22 @@ const BRANCH_HITS: usize = 100;
 pub(crate) struct TreeBuilder {
     branches: BTreeMap<u32, Branch>,
     events: u64,
+    bytes: u64,
 }
 
 impl TreeBuilder {
-    /// Applies one event. Strings are cut at `string_bytes`.
+    /// Applies one event.
     ///
-    /// Errors: more than `limit` events; an event about a branch that was never expanded; a number expanded twice; a
+    /// Errors: more events or bytes than the limits; an event about a branch that was never expanded; a number expanded twice; a
     /// parent that is unknown.
-    pub(crate) fn apply(&mut self, event: Event, limit: u64, string_bytes: u32) -> Result<(), Fault> {
+    pub(crate) fn apply(&mut self, event: Event, limits: &Limits) -> Result<(), Fault> {
         self.events += 1;
-        if self.events > limit {
-            return Err(Fault::Flood { what: "trace events", limit });
+        self.bytes = self.bytes.saturating_add(text_bytes(&event));
+        if self.events > limits.trace_events {
+            return Err(Fault::Flood { what: "trace events", limit: limits.trace_events });
+        }
+        if self.bytes > limits.trace_bytes {
+            return Err(Fault::Flood { what: "trace bytes", limit: limits.trace_bytes });
         }
         match event {
             Event::Expanded(expanded) => {
@@ -113,8 +119,8 @@ impl TreeBuilder {
                     branch: expanded.branch,
                     parent: expanded.parent,
                     turn: expanded.turn,
-                    think: cut(expanded.think, string_bytes),
-                    query: cut(expanded.query, string_bytes),
+                    think: expanded.think,
+                    query: expanded.query,
                     retriever: expanded.retriever,
                     hits: Vec::new(),
                     confidence: None,
@@ -127,7 +133,6 @@ impl TreeBuilder {
             Event::Retrieved(retrieved) => {
                 let mut hits = retrieved.hits;
                 hits.truncate(BRANCH_HITS);
-                hits.iter_mut().for_each(|hit| hit.id = cut(std::mem::take(&mut hit.id), string_bytes));
                 self.find(retrieved.branch)?.hits = hits;
             }
             Event::Judged(judged) => {
@@ -152,6 +157,19 @@ impl TreeBuilder {
     pub(crate) fn finish(self) -> Vec<Branch> {
         self.branches.into_values().collect()
     }
+}
+
+/// Bytes of an event's strings, whether or not they are kept.
+fn text_bytes(event: &Event) -> u64 {
+    let bytes: usize = match event {
+        Event::Expanded(expanded) => expanded.think.len() + expanded.query.len(),
+        Event::Retrieved(retrieved) => retrieved.hits.iter().map(|hit| hit.id.len()).sum(),
+        Event::Judged(judged) => {
+            judged.options.iter().map(|option| option.name.len() + option.value.len()).sum()
+        }
+        Event::Pruned(_) | Event::Chosen(_) => 0,
+    };
+    bytes as u64
 }
 
 /// `text` without what lies beyond `limit_bytes`, cut at a character and marked with an ellipsis.

@@ -1,6 +1,6 @@
 //! `budget`, `trace` and `log`: what a guest may know of its limits and say of its work.
 //!
-//! `trace` and `log` cannot answer an error, so their strings are cut and their floods trap.
+//! `trace` and `log` cannot answer an error, so log lines are cut and floods trap.
 use crate::bindings::orion::search::{budget, log, trace};
 use crate::contract::{Event, Level};
 use crate::fault::Fault;
@@ -14,6 +14,7 @@ impl budget::Host for SearchState {
         let stop = self.stop.clone();
         let clock = async move { Ok::<u64, CallError>(stop.left_ms()) };
         let milliseconds = self.journal.run("budget.left", &(), clock).await?.unwrap_or(0);
+        self.check_replay()?;
         Ok(budget::Remaining {
             retrievals: self.limits.retrievals.saturating_sub(self.spent.retrievals),
             tokens: self.limits.tokens.saturating_sub(self.spent.usage.total()),
@@ -27,7 +28,7 @@ impl trace::Host for SearchState {
     async fn emit(&mut self, events: Vec<Event>) -> wasmtime::Result<()> {
         self.count_call()?;
         for event in events {
-            self.tree.apply(event, self.limits.trace_events, self.limits.string_bytes)?;
+            self.tree.apply(event, &self.limits)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ macro_rules! each_behaviour {
             SpinForever spin_forever,
             GrowMemory grow_memory,
             Recurse recurse,
+            RecurseWithFrames recurse_with_frames,
             Unreachable unreachable,
             Panic panic,
             FloodNodes flood_nodes,

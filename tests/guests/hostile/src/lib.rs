@@ -66,6 +66,10 @@ fn behave(behaviour: Behaviour, request: &Request) -> Result<Outcome, Error> {
             black_box(recurse(request.seed));
             answer(Vec::new())
         }
+        Behaviour::RecurseWithFrames => {
+            black_box(recurse_with_frames(request.seed));
+            answer(Vec::new())
+        }
         Behaviour::Unreachable => trap(),
         Behaviour::Panic => panic!("this guest panics"),
         Behaviour::FloodNodes => loop {
@@ -321,11 +325,17 @@ fn spin() -> ! {
     }
 }
 
-/// Not a tail call, and every frame holds something.
+/// Keeps nothing in linear memory, so it is the engine's stack that ends.
 #[expect(unconditional_recursion, reason = "the point of it")]
 fn recurse(depth: u64) -> u64 {
+    recurse(depth.wrapping_mul(3) | 1).rotate_left(1) ^ depth
+}
+
+/// Fills the stack that the compiler keeps in linear memory, whose end is a guarded page.
+#[expect(unconditional_recursion, reason = "the point of it")]
+fn recurse_with_frames(depth: u64) -> u64 {
     let frame = black_box([depth; 16]);
-    recurse(depth + 1) + black_box(frame[3])
+    recurse_with_frames(depth + 1) + black_box(frame[3])
 }
 
 fn trap() -> ! {
