@@ -10,9 +10,9 @@ mod behaviours;
 use std::sync::{Arc, OnceLock};
 
 use behaviours::Behaviour;
-use common::{hits, hostile_component, services};
+use common::{hits, hostile_component, options, services};
 use orion_host::contract::Retriever;
-use orion_host::{CancelToken, DegradedKind, Hit, Host, HostOptions, Limits, Outcome, Request, Strategy};
+use orion_host::{CancelToken, DegradedKind, Hit, Host, Limits, Outcome, Request, Strategy};
 
 /// What a behaviour must lead to.
 struct Expected {
@@ -145,8 +145,7 @@ struct Stage {
 fn stage() -> &'static Stage {
     static STAGE: OnceLock<Stage> = OnceLock::new();
     STAGE.get_or_init(|| {
-        let options = HostOptions { breaker_failures: 0, ..HostOptions::default() };
-        let host = Host::new(options).expect("a host");
+        let host = Host::new(options()).expect("a host");
         let hostile = host.load_bytes("hostile", hostile_component()).expect("the hostile guest loads");
         let canary = host.load_bytes("canary", hostile_component()).expect("the canary loads");
         Stage { host, hostile, canary }

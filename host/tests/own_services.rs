@@ -4,13 +4,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::hostile_component;
+use common::{hostile_component, options};
 use orion_host::contract::{Query, Retriever, Segment};
 use orion_host::index::{Document, Index, IndexSettings, OpenOptions, Value};
 use orion_host::policy::{Policy, PolicyOptions, Source, tiny_policy};
 use orion_host::{
-    CancelToken, EmbeddedRetriever, Generate, Host, HostOptions, Limits, Request, Retrieve, ServiceError,
-    Services,
+    CancelToken, EmbeddedRetriever, Generate, Host, Limits, Request, Retrieve, ServiceError, Services,
 };
 
 /// A lexical index of three documents.
@@ -80,7 +79,7 @@ fn a_guest_searches_a_real_index_with_a_real_policy() {
     let policy = Policy::load(&source, &PolicyOptions::default()).expect("a policy");
     let retrieve = Arc::new(retriever(folder.path()));
     let services = Services { retrieve, generate: Some(Arc::new(policy)), feedback: None };
-    let host = Host::new(HostOptions { concurrent_searches: 2, ..HostOptions::default() }).expect("a host");
+    let host = Host::new(options()).expect("a host");
     let strategy = host.load_bytes("guest", hostile_component()).expect("it loads");
     let limits = Limits::unhurried();
     let ask = |behaviour: &str, filter: Option<&str>| {

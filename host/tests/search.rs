@@ -3,7 +3,7 @@ mod common;
 
 use std::sync::{Arc, OnceLock};
 
-use common::{FakeRetrieve, hits, hostile_component, services};
+use common::{FakeRetrieve, hits, hostile_component, options, services};
 use orion_host::contract::Retriever;
 use orion_host::{
     CancelToken, DegradedKind, Host, HostOptions, Limits, OptionError, Recording, ReplayError, Request,
@@ -13,7 +13,7 @@ use orion_host::{
 fn stage() -> &'static (Host, Arc<Strategy>) {
     static STAGE: OnceLock<(Host, Arc<Strategy>)> = OnceLock::new();
     STAGE.get_or_init(|| {
-        let host = Host::new(HostOptions { breaker_failures: 2, ..HostOptions::default() }).expect("a host");
+        let host = Host::new(HostOptions { breaker_failures: 2, ..options() }).expect("a host");
         let strategy = host.load_bytes("polite", hostile_component()).expect("the guest loads");
         (host, strategy)
     })

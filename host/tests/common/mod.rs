@@ -8,7 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use orion_host::contract::{Candidate, Document, JudgedText, Node, Query, Retriever, Sampling, Segment};
 use orion_host::{
-    BoxFuture, CancelToken, Generate, GenerateSession, Hit, Metered, Retrieve, ServiceError, Services, Usage,
+    BoxFuture, CancelToken, Generate, GenerateSession, Hit, HostOptions, Metered, Retrieve, ServiceError,
+    Services, Usage,
 };
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
@@ -150,6 +151,13 @@ impl GenerateSession for FakeSession {
 pub(crate) fn services(cancel: &CancelToken) -> Services {
     let retrieve = FakeRetrieve { cancel: cancel.clone(), ..FakeRetrieve::default() };
     Services { retrieve: Arc::new(retrieve), generate: Some(Arc::new(FakeGenerate)), feedback: None }
+}
+
+/// Options of a host for tests: compiled components are kept between test runs, because an unoptimised compiler takes
+/// seconds for each.
+pub(crate) fn options() -> HostOptions {
+    let cache_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"));
+    HostOptions { cache_folder, concurrent_searches: 8, breaker_failures: 0, ..HostOptions::default() }
 }
 
 /// The workspace's root.

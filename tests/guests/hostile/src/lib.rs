@@ -2,10 +2,6 @@
 //!
 //! Where a host function answers an error, the guest gives up with that very error, so that a test sees it as the
 //! reason of the degraded search. Expected outcomes stand in `host/tests/hostile.rs`.
-#![cfg_attr(
-    not(target_arch = "wasm32"),
-    expect(dead_code, reason = "the guest's exports exist in wasm only")
-)]
 
 #[macro_use]
 mod behaviours;
