@@ -8,10 +8,20 @@
 //! candle is a dependency of this crate alone: serving runs on the fixed-order kernels of `orion-kernels`, and a test
 //! holds both forward passes together to 1e-5.
 
+pub mod checkpoint;
 pub mod data;
 pub mod error;
 pub mod model;
+pub mod nano;
 pub mod ops;
 pub mod optim;
+pub mod preview;
+pub mod proposals;
+pub mod report;
+pub mod settings;
+pub mod sft;
+pub mod statistics;
+pub mod tokenizer;
+pub mod trajectories;
 
 pub use error::{Result, TrainError};

@@ -34,6 +34,18 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds another micro-batch's gradients.
+    pub fn merge(&mut self, other: Self) {
+        for (name, values) in other.tensors {
+            match self.tensors.get_mut(&name) {
+                Some(sum) => sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value),
+                None => {
+                    self.tensors.insert(name, values);
+                }
+            }
+        }
+    }
+
     /// Euclidean norm of each tensor's gradient.
     pub fn norms(&self) -> BTreeMap<&str, f64> {
         self.tensors
@@ -73,12 +85,15 @@ pub struct AdamWSettings {
     pub epsilon: f64,
     /// Share of each parameter taken off per step, times the learning rate.
     pub weight_decay: f64,
+    /// Learning rate of the embedding, as a share of the others'. Adam moves every row about as far as the rate,
+    /// rare tokens too, whose rows have little but their random identity; a smaller rate keeps that.
+    pub embedding_rate: f64,
 }
 
 impl Default for AdamWSettings {
     /// PyTorch's defaults.
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 }
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, embedding_rate: 1.0 }
     }
 }
 
@@ -108,20 +123,26 @@ impl AdamW {
     }
 
     /// Moves every variable one step against its gradient.
-    pub fn update(&mut self, variables: &BTreeMap<String, Var>, gradients: &Gradients, rate: f64) -> Result<()> {
+    pub fn update(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        gradients: &Gradients,
+        rate: f64,
+    ) -> Result<()> {
         self.steps += 1;
-        let AdamWSettings { beta1, beta2, epsilon, weight_decay } = self.settings;
+        let AdamWSettings { beta1, beta2, epsilon, weight_decay, embedding_rate } = self.settings;
         let time = self.steps as i32;
         let first_correction = 1.0 - beta1.powi(time);
         let second_correction = (1.0 - beta2.powi(time)).sqrt();
-        let keep = (1.0 - rate * weight_decay) as f32;
-        let step = (rate / first_correction) as f32;
         let (beta1, beta2, epsilon) = (beta1 as f32, beta2 as f32, epsilon as f32);
         let inverse_correction = (1.0 / second_correction) as f32;
         for (name, variable) in variables {
             let gradient = gradients.tensors.get(name).ok_or_else(|| {
                 TrainError::Policy(format!("tensor `{name}`: expected a gradient, got none"))
             })?;
+            let rate = if name == "model.embed_tokens.weight" { rate * embedding_rate } else { rate };
+            let keep = (1.0 - rate * weight_decay) as f32;
+            let step = (rate / first_correction) as f32;
             let moments = self.moments.entry(name.clone()).or_insert_with(|| Moments {
                 first: vec![0.0; gradient.len()],
                 second: vec![0.0; gradient.len()],
@@ -185,7 +206,8 @@ impl Schedule {
             Decay::Cosine => {
                 let span = total.saturating_sub(self.warmup_steps).max(1) as f64;
                 let done = ((step - self.warmup_steps) as f64 / span).min(1.0);
-                let share = self.floor + (1.0 - self.floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
+                let share =
+                    self.floor + (1.0 - self.floor) * 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
                 self.peak * share
             }
         }

@@ -141,8 +141,9 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>> {
 /// Writes records, one a line, atomically.
 pub fn write_records(path: &Path, records: &[Record]) -> Result<()> {
     let partial = path.with_extension("partial");
-    let mut file =
-        std::io::BufWriter::new(std::fs::File::create(&partial).map_err(TrainError::file("create", &partial))?);
+    let mut file = std::io::BufWriter::new(
+        std::fs::File::create(&partial).map_err(TrainError::file("create", &partial))?,
+    );
     for record in records {
         let line = serde_json::to_string(record)
             .map_err(|error| TrainError::content(path, "a record that is JSON", error))?;

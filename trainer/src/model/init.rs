@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How wide fresh weights spread.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Initial {
     /// Standard deviation of the embedding.
@@ -19,12 +19,17 @@ pub struct Initial {
     /// The same for the projections that write to the residual stream, further divided by the square root of
     /// twice the number of layers, so that the stream's variance does not grow with depth.
     pub residual: f32,
+    /// Where positive, attention starts as a copier: its output projection is this many times the transpose of its
+    /// value projection, so that what is attended to is written back as it was read, and through a tied head as a
+    /// vote for the token itself. (The idea of mimetic initialisation, arXiv 2305.09828, with the sign that suits
+    /// copying.) Zero draws it at random like the rest.
+    pub copying: f32,
 }
 
 impl Default for Initial {
     /// 0.02 is the reference implementation's; unit gain keeps activations in range at any width.
     fn default() -> Self {
-        Self { embedding: 0.02, projection: 1.0, residual: 0.5 }
+        Self { embedding: 0.02, projection: 1.0, residual: 0.5, copying: 0.0 }
     }
 }
 
@@ -32,6 +37,22 @@ impl Default for Initial {
 fn normal(rng: &mut ChaCha8Rng) -> f32 {
     let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
     (radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
+}
+
+/// `[hidden, heads * width]`: for each query head the transpose of its group's rows of the value projection.
+fn copier(config: &Config, values: Option<&Tensor>, scale: f32) -> Result<Vec<f32>> {
+    let Some(values) = values else { return Ok(Vec::new()) };
+    let rows = values.to_vec2::<f32>()?;
+    let (heads, width) = (config.attention_heads, config.head_size);
+    let group = heads / config.key_value_heads;
+    let mut out = Vec::with_capacity(config.hidden_size * heads * width);
+    for channel in 0..config.hidden_size {
+        for column in 0..heads * width {
+            let row = column / width / group * width + column % width;
+            out.push(scale * rows[row][channel]);
+        }
+    }
+    Ok(out)
 }
 
 /// One tensor for each tensor of the model. Every tensor has its own stream, so adding one changes no other.
@@ -44,7 +65,10 @@ pub(super) fn random(config: &Config, initial: &Initial, seed: u64) -> Result<BT
         let count: usize = dims.iter().product();
         let fan_in = dims.last().copied().unwrap_or(1) as f32;
         let writes_residual = name.ends_with("out_proj.weight") || name.ends_with("w2.weight");
-        let values: Vec<f32> = if name.contains("norm") {
+        let values: Vec<f32> = if 0.0 < initial.copying && name.ends_with("self_attn.out_proj.weight") {
+            let values = name.replace("out_proj", "v_proj");
+            copier(config, tensors.get(&values), initial.copying)?
+        } else if name.contains("norm") {
             vec![1.0; count]
         } else if name.ends_with("bias") {
             vec![0.0; count]

@@ -43,7 +43,9 @@ impl Lfm2 {
             })?;
             if tensor.dims() != dims {
                 let got = tensor.dims();
-                return Err(TrainError::Policy(format!("tensor `{name}`: expected shape {dims:?}, got {got:?}")));
+                return Err(TrainError::Policy(format!(
+                    "tensor `{name}`: expected shape {dims:?}, got {got:?}"
+                )));
             }
             variables.insert(name, Var::from_tensor(&tensor)?);
         }

@@ -76,15 +76,19 @@ impl CustomOp2 for ShortConv {
         }
         let taps = by_tap(taps, width, length);
         let mut y = vec![0f32; rows * width];
-        y.par_chunks_mut(self.time * width).zip(bcx.par_chunks(self.time * columns)).for_each(|(out, rows)| {
-            let gated = gated_input(rows, width);
-            for (t, (out_row, row)) in out.chunks_exact_mut(width).zip(rows.chunks_exact(columns)).enumerate() {
-                convolve(&gated, &taps, t, width, out_row);
-                for (value, gate) in out_row.iter_mut().zip(&row[width..2 * width]) {
-                    *value *= gate;
+        y.par_chunks_mut(self.time * width).zip(bcx.par_chunks(self.time * columns)).for_each(
+            |(out, rows)| {
+                let gated = gated_input(rows, width);
+                for (t, (out_row, row)) in
+                    out.chunks_exact_mut(width).zip(rows.chunks_exact(columns)).enumerate()
+                {
+                    convolve(&gated, &taps, t, width, out_row);
+                    for (value, gate) in out_row.iter_mut().zip(&row[width..2 * width]) {
+                        *value *= gate;
+                    }
                 }
-            }
-        });
+            },
+        );
         Ok((CpuStorage::F32(y), Shape::from((rows, width))))
     }
 

@@ -1,0 +1,235 @@
+//! The whole line for a policy made from scratch: vocabulary, data, stages, report, folder.
+//!
+//! Every step leaves its product in the run folder and is skipped where the product is there, so a line that was cut
+//! off goes on where it stood. The products depend on the settings, the data and the seed alone.
+
+use crate::checkpoint;
+use crate::data::{Example, Part, Record, read_records, write_records};
+use crate::error::{Result, TrainError};
+use crate::model::Lfm2;
+use crate::settings::{LineSettings, StageData};
+use crate::sft::{self, Outcome};
+use crate::trajectories::{PermittedSet, Source, copies, walk};
+use crate::{report, tokenizer};
+use indicatif::{ProgressBar, ProgressStyle};
+use orion_host::index::{EmbeddingCache, Encoder};
+use orion_policy::{FormatKind, FormatSpec, NumberFormat, PolicyTokenizer, TrajectoryFormat};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a line finds and leaves things.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Folder of BEIR sets.
+    pub data: PathBuf,
+    /// The bundled corpus.
+    pub bundled: PathBuf,
+    /// The MiniLM encoder.
+    pub encoder: PathBuf,
+    /// Shared embedding cache.
+    pub cache: PathBuf,
+    /// Products of the steps.
+    pub run: PathBuf,
+}
+
+/// Padding id of every tokenizer made here: the first special token.
+pub const PAD: u32 = 0;
+
+fn policy_error(error: orion_policy::CheckpointError) -> TrainError {
+    TrainError::Policy(error.to_string())
+}
+
+/// Reads the permitted sets.
+pub fn sources(places: &Places) -> Result<Vec<Source>> {
+    PermittedSet::ALL
+        .into_iter()
+        .map(|set| Source::read(set, &set.folder(&places.bundled, &places.data)))
+        .collect()
+}
+
+/// The trajectory format of the line: full, with retriever choice.
+pub fn spec() -> FormatSpec {
+    FormatSpec { version: FormatSpec::VERSION, format: FormatKind::Full, retriever_choice: true }
+}
+
+/// `tokenizer.json` of the run.
+pub fn make_tokenizer(settings: &LineSettings, places: &Places) -> Result<PathBuf> {
+    let path = places.run.join("tokenizer.json");
+    if !path.exists() {
+        let sources = sources(places)?;
+        // The thoughts' own words, as often as a common word, so that each becomes one token.
+        let texts: Vec<String> =
+            sources.iter().flat_map(|source| source.texts().collect::<Vec<_>>()).collect();
+        let copies = copies::make(
+            &sources,
+            &copies::CopySettings { count: 3000, ..Default::default() },
+            settings.seed,
+        )?;
+        let thoughts = copies.iter().flat_map(|record| &record.segments).filter_map(|piece| match piece {
+            crate::data::Piece::Think(text) => Some(text.clone()),
+            _ => None,
+        });
+        let all: Vec<String> = texts.into_iter().chain(thoughts).collect();
+        let json = tokenizer::train(all.into_iter(), settings.vocabulary)?;
+        std::fs::write(&path, json).map_err(TrainError::file("write", &path))?;
+    }
+    Ok(path)
+}
+
+/// The format over the run's tokenizer.
+pub fn format(settings: &LineSettings, places: &Places) -> Result<TrajectoryFormat> {
+    let path = make_tokenizer(settings, places)?;
+    let bytes = std::fs::read(&path).map_err(TrainError::file("read", &path))?;
+    let tokenizer = PolicyTokenizer::parse(&bytes, &path.display().to_string()).map_err(policy_error)?;
+    TrajectoryFormat::new(spec(), tokenizer, &settings.config()?).map_err(policy_error)
+}
+
+/// `copies.jsonl` of the run.
+pub fn make_copies(settings: &LineSettings, places: &Places) -> Result<Vec<Record>> {
+    let path = places.run.join("copies.jsonl");
+    if !path.exists() {
+        write_records(&path, &copies::make(&sources(places)?, &settings.copies, settings.seed)?)?;
+    }
+    read_records(&path)
+}
+
+/// `walks.jsonl` of the run. `only` restricts it to one set, under another file name.
+pub fn make_walks(
+    settings: &LineSettings,
+    places: &Places,
+    only: Option<PermittedSet>,
+    show: bool,
+) -> Result<Vec<Record>> {
+    let name = only.map_or_else(|| "walks.jsonl".to_owned(), |set| format!("walks-{}.jsonl", set.name()));
+    let path = places.run.join(name);
+    if path.exists() {
+        return read_records(&path);
+    }
+    let encoder = || -> Result<_> {
+        let encoder = Encoder::load(&places.encoder).map_err(|error| TrainError::Index(error.to_string()))?;
+        let cache =
+            EmbeddingCache::open(&places.cache).map_err(|error| TrainError::Index(error.to_string()))?;
+        Ok((Arc::new(encoder), Arc::new(cache)))
+    };
+    let mut records = Vec::new();
+    for (place, source) in sources(places)?.into_iter().enumerate() {
+        if only.is_some_and(|set| set != source.set) {
+            continue;
+        }
+        let walks = &settings.walks;
+        let source =
+            source.sample(walks.documents[place], walks.train_queries[place], walks.held_out_queries[place]);
+        let part = places.run.join(format!("walks-{}.jsonl", source.set.name()));
+        if !part.exists() {
+            let folder = places.run.join("index");
+            let encoder = if walks.dense[place] { Some(encoder()?) } else { None };
+            let mut results = walk::Results::open(&source, &folder, encoder, walks.depth)?;
+            let bar =
+                if show { ProgressBar::new(source.queries.len() as u64) } else { ProgressBar::hidden() };
+            if let Ok(style) =
+                ProgressStyle::with_template("{msg:8} {bar:30} {pos}/{len} {elapsed} left {eta}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_message(source.set.name());
+            let made = walk::make(&source, &mut results, &settings.walks, settings.seed, &bar)?;
+            bar.finish();
+            write_records(&part, &made)?;
+        }
+        records.extend(read_records(&part)?);
+    }
+    if only.is_none() {
+        write_records(&path, &records)?;
+    }
+    Ok(records)
+}
+
+/// Encoded examples of one part.
+pub fn encode(records: &[Record], part: Part, format: &TrajectoryFormat) -> Result<Vec<Example>> {
+    records
+        .iter()
+        .filter(|record| record.part == part)
+        .map(|record| {
+            let span = format.encode_trajectory(&record.policy_segments()?);
+            Ok(Example { tokens: span.tokens, learn: span.learn })
+        })
+        .collect()
+}
+
+/// Runs the line up to and including stage `until` (all of it without one); gives the outcomes of the stages.
+pub fn run(
+    settings: &LineSettings,
+    places: &Places,
+    until: Option<&str>,
+    show: bool,
+) -> Result<(Lfm2, Vec<Outcome>)> {
+    std::fs::create_dir_all(&places.run).map_err(TrainError::file("create", &places.run))?;
+    let say = |text: String| {
+        if show {
+            eprintln!("{text}");
+        }
+    };
+    let format = format(settings, places)?;
+    let mut model = Lfm2::random(settings.config()?, &settings.initial, settings.seed)?;
+    let mut outcomes = Vec::new();
+    for stage in &settings.stages {
+        let folder = places.run.join(format!("stage-{}", stage.name));
+        let summary = folder.join("outcome.json");
+        if summary.exists() {
+            if let Some((_, newest)) = checkpoint::list(&folder)?.pop() {
+                model = checkpoint::load_model(&newest)?;
+            }
+            let bytes = std::fs::read(&summary).map_err(TrainError::file("read", &summary))?;
+            outcomes.push(
+                serde_json::from_slice(&bytes)
+                    .map_err(|error| TrainError::content(&summary, "a stage's outcome", error))?,
+            );
+        } else {
+            let records = match stage.data {
+                StageData::Copies => make_copies(settings, places)?,
+                StageData::Walks => make_walks(settings, places, None, show)?,
+            };
+            let train = encode(&records, Part::Train, &format)?;
+            let held_out = encode(&records, Part::HeldOut, &format)?;
+            let tokens: usize = train.iter().map(|example| example.tokens.len()).sum();
+            say(format!(
+                "stage {}: {} examples, {} tokens, {} held out",
+                stage.name,
+                train.len(),
+                tokens,
+                held_out.len()
+            ));
+            let (trained, outcome) =
+                sft::run(model, &train, &held_out, &stage.sft, PAD, &folder, true, show)?;
+            model = trained;
+            let json = serde_json::to_vec_pretty(&outcome)
+                .map_err(|error| TrainError::content(&summary, "an outcome that is JSON", error))?;
+            std::fs::write(&summary, json).map_err(TrainError::file("write", &summary))?;
+            outcomes.push(outcome);
+        }
+        if until == Some(stage.name.as_str()) {
+            break;
+        }
+    }
+    Ok((model, outcomes))
+}
+
+/// Writes the shipped folder: config, format, tokenizer, weights in f16.
+pub fn export(model: &Lfm2, tokenizer: &Path, out: &Path, numbers: NumberFormat) -> Result<()> {
+    model.to_weights()?.save(model.config(), out, numbers).map_err(policy_error)?;
+    let path = out.join("orion.json");
+    let json = serde_json::to_string_pretty(&spec())
+        .map_err(|error| TrainError::content(&path, "a format that is JSON", error))?;
+    std::fs::write(&path, format!("{json}\n")).map_err(TrainError::file("write", &path))?;
+    let path = out.join("tokenizer.json");
+    std::fs::copy(tokenizer, &path).map_err(TrainError::file("write", &path))?;
+    Ok(())
+}
+
+/// Measures a model on the run's held-out walks.
+pub fn measure(model: &Lfm2, settings: &LineSettings, places: &Places) -> Result<report::Report> {
+    let records = make_walks(settings, places, None, false)?;
+    let format = format(settings, places)?;
+    let untrained = Lfm2::random(settings.config()?, &settings.initial, settings.seed)?;
+    report::measure(model, &untrained, &records, &format, settings.seed)
+}
