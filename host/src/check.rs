@@ -122,7 +122,7 @@ fn is_contract(name: &str) -> bool {
 }
 
 fn invalid(error: wasmparser::BinaryReaderError) -> CheckError {
-    CheckError::Invalid { message: error.message().to_owned(), offset: error.offset() as u64 }
+    CheckError::Invalid { message: error.message().to_owned(), offset: error.offset() }
 }
 
 #[cfg(test)]

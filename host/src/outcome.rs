@@ -193,12 +193,20 @@ impl Degraded {
     }
 }
 
+/// A guest's acceptable answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) ranking: Vec<Hit>,
+    pub(crate) confidence: Option<f32>,
+    pub(crate) options: Vec<Setting>,
+}
+
 /// The guest's answer, if it keeps the contract, cut at `k`.
 pub(crate) fn check_answer(
     answer: GuestOutcome,
     k: u32,
     seen: &BTreeSet<String>,
-) -> Result<(Vec<Hit>, Option<f32>, Vec<Setting>), Degraded> {
+) -> Result<Answered, Degraded> {
     let refuse = |reason: String| Err(Degraded::new(DegradedKind::BadAnswer, reason));
     let mut ids = BTreeSet::new();
     let mut previous = f32::INFINITY;
@@ -233,5 +241,5 @@ pub(crate) fn check_answer(
     }
     let mut ranking = answer.ranking;
     ranking.truncate(k as usize);
-    Ok((ranking, confidence, answer.options))
+    Ok(Answered { ranking, confidence, options: answer.options })
 }

@@ -12,7 +12,7 @@ use crate::contract::{Error, Hit, Query, Retriever, Setting};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::load::Strategy;
-use crate::outcome::{Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request, check_answer};
+use crate::outcome::{Answered, Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request, check_answer};
 use crate::record::{Journal, PLAIN_CALL, RECORDING_VERSION, RecordedCall, Recording};
 use crate::services::{Generate, Metered, Nowhere, Services, Usage};
 use crate::state::{Ended, SearchState, Stop, Work, error_text};
@@ -36,13 +36,6 @@ pub enum ReplayError {
         /// The given one.
         got: String,
     },
-}
-
-/// A guest's acceptable answer.
-struct Answered {
-    ranking: Vec<Hit>,
-    confidence: Option<f32>,
-    options: Vec<Setting>,
 }
 
 impl Host {
@@ -230,7 +223,6 @@ impl Host {
             Ok(Err(trap)) => Err(Degraded::from_trap(&trap, store.data().last_words())),
             Ok(Ok(Err(error))) => Err(Degraded::new(DegradedKind::Failed, error_text(&error))),
             Ok(Ok(Ok(answer))) => check_answer(answer, request.k, &store.data().seen)
-                .map(|(ranking, confidence, options)| Answered { ranking, confidence, options })
                 .map(|answered| (answered, was_cancelled.clone())),
         };
         // A cancelled guest that then failed is not to blame.

@@ -49,12 +49,12 @@ pub fn relevance_sentence(turn: u32, search_query: &str, user_query: &str) -> St
 }
 
 impl SelfAssessment {
-    fn from_perplexity(&self, perplexity: f32) -> f32 {
+    fn perplexity_quality(&self, perplexity: f32) -> f32 {
         let distance = (perplexity.ln() - self.middle_log_perplexity) / self.log_perplexity_width;
         1.0 / (1.0 + distance.exp())
     }
 
-    fn from_cosine(&self, cosine: f32) -> f32 {
+    fn cosine_quality(&self, cosine: f32) -> f32 {
         ((cosine - self.low_cosine) / (self.high_cosine - self.low_cosine)).clamp(0.0, 1.0)
     }
 
@@ -70,7 +70,8 @@ impl SelfAssessment {
             (*node, vec![relevance_sentence(turn.turn, &turn.search_query, &turn.user_query)])
         });
         let judged = policy.perplexity(requests.collect()).await?;
-        let value = judged.value.iter().flatten().map(|text| self.from_perplexity(text.perplexity)).collect();
+        let value =
+            judged.value.iter().flatten().map(|text| self.perplexity_quality(text.perplexity)).collect();
         Ok(Metered { value, usage: judged.usage })
     }
 
@@ -102,7 +103,7 @@ impl SelfAssessment {
         }
         let mut cosines = context.retrieve.similarity(pairs).await?.into_iter();
         let best = counts.into_iter().map(|count| cosines.by_ref().take(count).fold(-1.0, f32::max));
-        Ok(best.map(|cosine| self.from_cosine(cosine)).collect())
+        Ok(best.map(|cosine| self.cosine_quality(cosine)).collect())
     }
 }
 
