@@ -4,10 +4,10 @@ mod common;
 use std::sync::{Arc, OnceLock};
 
 use common::{FakeRetrieve, hits, hostile_component, options, services};
-use orion_host::contract::Retriever;
+use orion_host::contract::{Document, Query, Retriever, Turn};
 use orion_host::{
-    CancelToken, DegradedKind, Host, HostOptions, Limits, OptionError, Recording, ReplayError, Request,
-    Services, Strategy,
+    BoxFuture, CancelToken, DegradedKind, Hit, Host, HostOptions, Judge, JudgeContext, Limits, Metered,
+    OptionError, Recording, ReplayError, Request, Retrieve, ServiceError, Services, Strategy, Usage,
 };
 
 fn stage() -> &'static (Host, Arc<Strategy>) {
@@ -131,6 +131,84 @@ fn a_strategy_that_keeps_failing_rests() {
     assert_eq!(kind("unreachable"), Some(DegradedKind::Trap));
     assert_eq!(kind("unreachable"), Some(DegradedKind::Trap));
     assert_eq!(kind("polite"), Some(DegradedKind::BreakerOpen));
+}
+
+/// Says the same of every turn.
+struct Opinion(f32);
+
+impl Judge for Opinion {
+    fn quality(
+        &self,
+        turns: Vec<Turn>,
+        _: JudgeContext,
+    ) -> BoxFuture<'_, Result<Metered<Vec<f32>>, ServiceError>> {
+        let value = vec![self.0; turns.len()];
+        Box::pin(async move { Ok(Metered { value, usage: Usage::default() }) })
+    }
+}
+
+#[test]
+fn the_caller_may_bring_a_judge() {
+    let (host, _) = stage();
+    let strategy = host.load_bytes("own", hostile_component()).expect("the guest loads");
+    let judged_by = |opinion: f32| {
+        let cancel = CancelToken::new();
+        let services = Services { feedback: Some(Arc::new(Opinion(opinion))), ..services(&cancel) };
+        let limits = Limits::unhurried();
+        host.search_blocking(&strategy, request("polite_with_policy"), &services, &limits, cancel)
+    };
+    assert_eq!(judged_by(0.9).confidence, Some(0.9));
+    let reason = judged_by(1.5).degraded.expect("degraded").reason;
+    assert!(reason.starts_with("judge-fault: "), "{reason}");
+}
+
+/// Answers more than was asked.
+struct Chatty;
+
+impl Retrieve for Chatty {
+    fn search(&self, queries: Vec<Query>) -> BoxFuture<'_, Result<Vec<Vec<Hit>>, ServiceError>> {
+        let answers = vec![Vec::new(); queries.len() + 1];
+        Box::pin(async move { Ok(answers) })
+    }
+
+    fn documents(
+        &self,
+        _: Vec<String>,
+        _: u32,
+    ) -> BoxFuture<'_, Result<Vec<Option<Document>>, ServiceError>> {
+        Box::pin(async { Ok(vec![None]) })
+    }
+
+    fn similarity(&self, _: Vec<(String, String)>) -> BoxFuture<'_, Result<Vec<f32>, ServiceError>> {
+        Box::pin(async { Ok(vec![f32::NAN]) })
+    }
+}
+
+#[test]
+fn a_faulty_service_is_named() {
+    let (host, _) = stage();
+    let strategy = host.load_bytes("own", hostile_component()).expect("the guest loads");
+    let services = Services::retrieval_only(Arc::new(Chatty));
+    let limits = Limits::unhurried();
+    let outcome = host.search_blocking(&strategy, request("polite"), &services, &limits, CancelToken::new());
+    let reason = outcome.degraded.expect("degraded").reason;
+    assert_eq!(reason, "retrieval-fault: expected 1 answers, got 2");
+}
+
+#[tokio::test]
+async fn a_full_host_answers_with_the_plain_ranking() {
+    let host = Host::new(HostOptions { concurrent_searches: 1, ..options() }).expect("a host");
+    let strategy = host.load_bytes("own", hostile_component()).expect("the guest loads");
+    let (long, short) = (CancelToken::new(), CancelToken::new());
+    let patient = Limits { deadline_ms: 1_000, grace_ms: 60_000, ..Limits::default() };
+    let hasty = Limits { deadline_ms: 100, ..Limits::default() };
+    let (long_services, short_services) = (services(&long), services(&short));
+    let first = host.search(&strategy, request("hang_in_service"), &long_services, &patient, long);
+    let second = host.search(&strategy, request("polite"), &short_services, &hasty, short);
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first.degraded, None);
+    assert_eq!(second.degraded.map(|degraded| degraded.kind), Some(DegradedKind::Overloaded));
+    assert_eq!(second.ranking, hits(Retriever::Hybrid, 5));
 }
 
 #[tokio::test]
