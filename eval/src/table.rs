@@ -135,9 +135,12 @@ impl TableA {
                 "▲ ▼: nDCG@10 differs from {control}, paired randomisation with Holm's correction, p < {SIGNIFICANCE_LEVEL}."
             ));
         }
-        if self.rows.iter().any(|row| 1 < row.seeds.len()) {
+        if self.rows.iter().any(|row| 0.0 < row.ndcg_10_spread) {
             notes.push("±: half the range over seeds.".to_owned());
         }
+        notes.extend(
+            self.rows.iter().filter_map(|row| Some(behaviour_note(&row.system, row.behaviour.as_ref()?))),
+        );
         notes.extend(self.notes.iter().cloned());
         if !notes.is_empty() {
             text.push('\n');
@@ -150,10 +153,24 @@ impl TableA {
     }
 }
 
+fn behaviour_note(system: &str, behaviour: &Behaviour) -> String {
+    let turns: Vec<String> =
+        behaviour.turn_wise_success.iter().map(|share| format!("{:.0}", share * 100.0)).collect();
+    let successes = if turns.is_empty() { "none".to_owned() } else { format!("{} %", turns.join(" / ")) };
+    format!(
+        "{system}: successes first at turn 1, 2, … {successes}; rank stagnation {:.0} %; backtracking {:.0} %; {:.1} words a \
+         query (median {:.0}).",
+        behaviour.rank_stagnation * 100.0,
+        behaviour.backtracking * 100.0,
+        behaviour.mean_query_words,
+        behaviour.median_query_words,
+    )
+}
+
 impl TableRow {
     fn cells(&self) -> Vec<String> {
         let mut ndcg = format!("{:.4}", self.ndcg_10);
-        if 1 < self.seeds.len() {
+        if 0.0 < self.ndcg_10_spread {
             ndcg.push_str(&format!(" ±{:.4}", self.ndcg_10_spread / 2.0));
         }
         ndcg.push_str(match self.against_control {

@@ -54,7 +54,7 @@ impl<'s> Engine<'s> {
     /// Makes the host and loads the plugin files; each is known by the name it gives itself.
     pub fn new(session: &'s Session, plugin_files: &[PathBuf]) -> Result<Self, Failure> {
         let options = HostOptions {
-            cache_folder: Some(session.places.component_cache()),
+            cache_folder: Some(session.places.component_cache().to_owned()),
             // One user, one strategy at a time: resting a failing strategy would only hide its failures.
             breaker_failures: 0,
             concurrent_searches: 4,
@@ -101,8 +101,10 @@ impl<'s> Engine<'s> {
             Failure::new(format!("choosing strategy `{name}`: there is none of that name"))
                 .hint(format!("there are {}; --plugin FILE adds one", self.strategy_names().join(", ")))
         })?;
-        let strategy =
-            self.host.load_bytes(name, component.bytes).attempt(format!("loading standard strategy `{name}`"))?;
+        let strategy = self
+            .host
+            .load_bytes(name, component.bytes)
+            .attempt(format!("loading standard strategy `{name}`"))?;
         self.loaded.borrow_mut().insert(name.to_owned(), Arc::clone(&strategy));
         Ok(strategy)
     }
@@ -141,7 +143,11 @@ impl<'s> Engine<'s> {
         let folder = self.session.places.index(name);
         if !folder.is_dir() {
             let names = self.session.places.index_names()?;
-            let known = if names.is_empty() { "there are none yet".to_owned() } else { format!("there are {}", names.join(", ")) };
+            let known = if names.is_empty() {
+                "there are none yet".to_owned()
+            } else {
+                format!("there are {}", names.join(", "))
+            };
             return Err(Failure::new(format!("opening index `{name}`: there is none of that name"))
                 .hint(format!("{known}; `orion index add {name} FILE` makes one")));
         }
@@ -151,7 +157,9 @@ impl<'s> Engine<'s> {
     /// Opens an index by its folder, for searching: without the embedding cache, so that queries cost what they cost.
     pub fn open_folder(&self, folder: &Path) -> Result<Index, Failure> {
         let options = OpenOptions { encoder: self.encoder()?, ..OpenOptions::default() };
-        Index::open(folder, options).attempt(format!("opening index folder `{}`", folder.display())).map_err(index_hint)
+        Index::open(folder, options)
+            .attempt(format!("opening index folder `{}`", folder.display()))
+            .map_err(index_hint)
     }
 
     /// Makes an empty index in `folder`.
@@ -160,7 +168,8 @@ impl<'s> Engine<'s> {
             std::fs::create_dir_all(parent).attempt(format!("creating `{}`", parent.display()))?;
         }
         let options = OpenOptions { encoder: self.encoder()?, ..OpenOptions::default() };
-        Index::create(folder, settings, options).attempt(format!("creating index folder `{}`", folder.display()))
+        Index::create(folder, settings, options)
+            .attempt(format!("creating index folder `{}`", folder.display()))
     }
 
     /// Opens or creates the index in `folder` for writing, with the embedding cache and a progress bar for encoding.

@@ -14,16 +14,19 @@ pub const MODELS_DIR: &str = "ORION_MODELS_DIR";
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Base of the default data folder on systems that follow the XDG rules.
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
-/// Base of the default data folder elsewhere.
+/// Base of the folder of compiled components.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
+/// Base of both elsewhere.
 pub const HOME: &str = "HOME";
 
 /// Every variable that is read, with one line on what it does.
-pub const VARIABLES: [(&str, &str); 5] = [
+pub const VARIABLES: [(&str, &str); 6] = [
     (DATA_DIR, "folder of indexes, caches and runs"),
     (MODELS_DIR, "folder of model folders"),
     (NO_COLOR, "no colour, when set to anything"),
     (XDG_DATA_HOME, "base of the default data folder"),
-    (HOME, "base of the default data folder without the former"),
+    (XDG_CACHE_HOME, "base of the folder of compiled components"),
+    (HOME, "base of both without the two former"),
 ];
 
 /// What the environment said when the program started.
@@ -37,6 +40,8 @@ pub struct EnvVars {
     pub no_color: bool,
     /// [`XDG_DATA_HOME`], or `.local/share` under [`HOME`].
     pub data_home: Option<PathBuf>,
+    /// [`XDG_CACHE_HOME`], or `.cache` under [`HOME`].
+    pub cache_home: Option<PathBuf>,
 }
 
 impl EnvVars {
@@ -48,6 +53,7 @@ impl EnvVars {
             models_dir: path(MODELS_DIR),
             no_color: read(NO_COLOR).is_some(),
             data_home: path(XDG_DATA_HOME).or_else(|| path(HOME).map(|home| home.join(".local/share"))),
+            cache_home: path(XDG_CACHE_HOME).or_else(|| path(HOME).map(|home| home.join(".cache"))),
         }
     }
 }

@@ -90,7 +90,9 @@ impl From<orion_eval::EvalError> for Failure {
             orion_eval::EvalError::Io { attempted: "opening", path, .. }
                 if path.file_name().is_some_and(|name| name == "corpus.jsonl" || name == "queries.jsonl") =>
             {
-                Some("a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout)")
+                Some(
+                    "a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout)",
+                )
             }
             _ => None,
         };

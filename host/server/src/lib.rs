@@ -45,10 +45,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let env = EnvVars::read();
     let terminal = Terminal::new(cli.global.color, env.no_color, cli.global.json, cli.global.quiet);
-    let done = Places::new(cli.global.data_dir.clone(), cli.global.models_dir.clone(), &env).and_then(|places| {
-        let session = commands::Session { places, terminal, threads: cli.global.threads };
-        commands::dispatch(cli.command, &session)
-    });
+    let done =
+        Places::new(cli.global.data_dir.clone(), cli.global.models_dir.clone(), &env).and_then(|places| {
+            let session = commands::Session { places, terminal, threads: cli.global.threads };
+            commands::dispatch(cli.command, &session)
+        });
     match done {
         Ok(Verdict::Answered) => 0,
         Ok(Verdict::NoAnswer) => 1,

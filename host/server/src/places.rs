@@ -23,11 +23,16 @@ const LOCAL_MODELS: &str = "models";
 pub struct Places {
     data: PathBuf,
     models: PathBuf,
+    components: PathBuf,
 }
 
 impl Places {
     /// Decides both folders.
-    pub fn new(data_dir: Option<PathBuf>, models_dir: Option<PathBuf>, env: &EnvVars) -> Result<Self, Failure> {
+    pub fn new(
+        data_dir: Option<PathBuf>,
+        models_dir: Option<PathBuf>,
+        env: &EnvVars,
+    ) -> Result<Self, Failure> {
         let local_data = Path::new(LOCAL_DATA);
         let data = data_dir
             .or_else(|| env.data_dir.clone())
@@ -42,7 +47,11 @@ impl Places {
             .or_else(|| env.models_dir.clone())
             .or_else(|| local_models.join(minilm::FOLDER).is_dir().then(|| local_models.to_owned()))
             .unwrap_or_else(|| data.join("models"));
-        Ok(Self { data, models })
+        let components = match &env.cache_home {
+            Some(home) => home.join("orion/components"),
+            None => data.join("components"),
+        };
+        Ok(Self { data, models, components })
     }
 
     /// Where everything that Orion makes is kept.
@@ -65,9 +74,9 @@ impl Places {
         self.data.join("cache")
     }
 
-    /// Compiled components.
-    pub fn component_cache(&self) -> PathBuf {
-        self.data.join("components")
+    /// Compiled components: worth nothing to anyone but this machine, so not among the data.
+    pub fn component_cache(&self) -> &Path {
+        &self.components
     }
 
     /// Runs of evaluations, unless told otherwise.
@@ -124,10 +133,13 @@ impl std::str::FromStr for IndexName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
         let starts_well = name.bytes().next().is_some_and(|first| first != b'-' && first != b'_');
         if 64 < name.len() || !starts_well || !name.bytes().all(is_plain) {
-            return Err("expected 1 to 64 of a-z, 0-9, `-` and `_`, beginning with a letter or digit".to_owned());
+            return Err(
+                "expected 1 to 64 of a-z, 0-9, `-` and `_`, beginning with a letter or digit".to_owned()
+            );
         }
         Ok(Self(name.to_owned()))
     }

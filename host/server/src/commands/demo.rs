@@ -1,6 +1,9 @@
 //! `orion demo`: from nothing to a printed adaptive search.
 
-use orion_host::{Limits, Request, index::{Index, IndexSettings}};
+use orion_host::{
+    Limits, Request,
+    index::{Index, IndexSettings},
+};
 
 use super::{
     Session,
@@ -93,19 +96,24 @@ fn index_corpus(engine: &Engine<'_>, session: &Session) -> Result<Index, Failure
     let documents = corpus::documents()?;
     let has_encoder = engine.encoder()?.is_some();
     let kind = if has_encoder { "hybrid" } else { "lexical" };
-    let folder = session.places.data().join("collections").join(format!("demo-{}-{kind}", corpus::identity()));
+    let folder =
+        session.places.data().join("collections").join(format!("demo-{}-{kind}", corpus::identity()));
     let settings = if has_encoder { IndexSettings::default() } else { IndexSettings::lexical_only() };
-    let bar = session.terminal.bar("indexing the bundled corpus", documents.len() as u64, "documents");
-    let index = engine.open_for_writing(&folder, &settings, &bar)?;
-    if index.searcher().len() != documents.len() as u64 {
-        let attempted = "indexing the bundled corpus";
-        let mut writer = index.writer().attempt(attempted)?;
-        for document in documents {
-            writer.add(document).attempt(attempted)?;
+    if folder.is_dir() {
+        let index = engine.open_folder(&folder)?;
+        if index.searcher().len() == documents.len() as u64 {
+            return Ok(index);
         }
-        writer.commit().attempt(attempted)?;
     }
+    let attempted = "indexing the bundled corpus";
+    let bar = session.terminal.bar(attempted, documents.len() as u64, "documents");
+    let index = engine.open_for_writing(&folder, &settings, &bar)?;
+    let mut writer = index.writer().attempt(attempted)?;
+    for document in documents {
+        writer.add(document).attempt(attempted)?;
+    }
+    writer.commit().attempt(attempted)?;
     bar.finish_and_clear();
-    drop(index);
-    engine.open_folder(&folder)
+    drop(writer);
+    Ok(index)
 }

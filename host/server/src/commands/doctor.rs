@@ -48,8 +48,18 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
         ("threads", format!("{threads} of {cores} cores")),
         ("data", places.data().display().to_string()),
         ("models", places.models().display().to_string()),
-        ("encoder", yes_no(has_encoder, "all-MiniLM-L6-v2", "missing: searches are lexical; `orion models fetch` gets it")),
-        ("policy", yes_no(has_policy, "orion-nano, in this program", "none in this build; --policy names a folder")),
+        (
+            "encoder",
+            yes_no(
+                has_encoder,
+                "all-MiniLM-L6-v2",
+                "missing: searches are lexical; `orion models fetch` gets it",
+            ),
+        ),
+        (
+            "policy",
+            yes_no(has_policy, "orion-nano, in this program", "none in this build; --policy names a folder"),
+        ),
         ("indexes", if indexes.is_empty() { "none".to_owned() } else { indexes.join(", ") }),
     ];
     let text: String = lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect();

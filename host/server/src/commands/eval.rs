@@ -51,7 +51,9 @@ pub(super) fn run(args: &EvalArgs, session: &Session) -> Result<Verdict, Failure
     }
     let scored = score_runs(&order)?;
     print_table(&scored.table, args, session)?;
-    session.terminal.say(&format!("run files, tables and per-query numbers are in {}", order.folder.display()));
+    session
+        .terminal
+        .say(&format!("run files, tables and per-query numbers are in {}", order.folder.display()));
     Ok(check_floors(&order, &scored, session))
 }
 
@@ -62,7 +64,10 @@ fn meant<'a>(args: &'a EvalArgs, session: &Session) -> Result<Order<'a>, Failure
         queries.truncate(limit);
     }
     if queries.is_empty() {
-        return Err(Failure::new(format!("evaluating split `{}`: expected at least one query, got none", args.split)));
+        return Err(Failure::new(format!(
+            "evaluating split `{}`: expected at least one query, got none",
+            args.split
+        )));
     }
     let default_policy = PolicyChoice::parse(&args.strategy_args.policy)?;
     let choices = args
@@ -72,7 +77,10 @@ fn meant<'a>(args: &'a EvalArgs, session: &Session) -> Result<Order<'a>, Failure
         .collect::<Result<Vec<_>, _>>()?;
     for (position, choice) in choices.iter().enumerate() {
         if choices[..position].iter().any(|earlier| earlier.label == choice.label) {
-            return Err(Failure::new(format!("evaluating `{}`: expected each row once, got it twice", choice.label)));
+            return Err(Failure::new(format!(
+                "evaluating `{}`: expected each row once, got it twice",
+                choice.label
+            )));
         }
     }
     let control = match (&args.control, &args.control_from) {
@@ -83,13 +91,14 @@ fn meant<'a>(args: &'a EvalArgs, session: &Session) -> Result<Order<'a>, Failure
     if let Some(control) = &control
         && !choices.iter().any(|choice| choice.label == *control)
     {
-        return Err(Failure::new(format!("comparing with control `{control}`: it is not among the strategies"))
-            .hint(format!("add it: --strategy {control},{}", args.strategy.join(","))));
+        return Err(Failure::new(format!(
+            "comparing with control `{control}`: it is not among the strategies"
+        ))
+        .hint(format!("add it: --strategy {control},{}", args.strategy.join(","))));
     }
     let mut seeds = args.seeds.clone();
     seeds.dedup();
-    let folder =
-        args.out.clone().unwrap_or_else(|| session.places.runs(dataset.name(), &args.split));
+    let folder = args.out.clone().unwrap_or_else(|| session.places.runs(dataset.name(), &args.split));
     let floors = floors(&args.floor)?;
     Ok(Order { args, dataset, queries, choices, seeds, folder, control, floors })
 }
@@ -105,7 +114,8 @@ fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
     engine.warn_without_encoder()?;
     let collection = collection_identity(&order.dataset)?;
     let index = open_collection(&engine, order, &collection, session)?;
-    let encoder = engine.encoder()?.map_or("no encoder".to_owned(), |encoder| encoder.fingerprint().to_owned());
+    let encoder =
+        engine.encoder()?.map_or("no encoder".to_owned(), |encoder| encoder.fingerprint().to_owned());
     let search_limits = limits(Limits::unhurried(), &order.args.budget);
     let run_order = RunOrder {
         host: engine.host(),
@@ -169,7 +179,12 @@ fn open_collection(
     engine.open_folder(&folder.join("index"))
 }
 
-fn index_collection(engine: &Engine<'_>, order: &Order<'_>, folder: &Path, session: &Session) -> Result<(), Failure> {
+fn index_collection(
+    engine: &Engine<'_>,
+    order: &Order<'_>,
+    folder: &Path,
+    session: &Session,
+) -> Result<(), Failure> {
     let settings =
         if engine.encoder()?.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
     let what = format!("indexing {}", order.dataset.name());
@@ -199,7 +214,10 @@ fn score_runs(order: &Order<'_>) -> Result<Scored, Failure> {
         seeds: &order.seeds,
         folder: &order.folder,
         control: order.control.as_deref(),
-        relevance_threshold: order.args.relevance_threshold.unwrap_or_else(|| order.dataset.relevance_threshold()),
+        relevance_threshold: order
+            .args
+            .relevance_threshold
+            .unwrap_or_else(|| order.dataset.relevance_threshold()),
         further: &further,
     })
 }
@@ -219,7 +237,9 @@ fn check_floors(order: &Order<'_>, scored: &Scored, session: &Session) -> Verdic
     for (row, means) in scored.table.rows.iter().zip(&scored.further) {
         for ((measure, floor), mean) in order.floors.iter().zip(means) {
             if mean < floor {
-                session.terminal.say(&format!("{}: {measure} is {mean:.4}, below its floor {floor}", row.system));
+                session
+                    .terminal
+                    .say(&format!("{}: {measure} is {mean:.4}, below its floor {floor}", row.system));
                 verdict = Verdict::NoAnswer;
             }
         }

@@ -14,7 +14,7 @@ use crate::{
     engine::Engine,
     failure::{Explain, Failure},
     meant::metadata_field,
-    places::IndexName,
+    places::{IndexName, Places},
     terminal::grouped,
     tree::counted,
 };
@@ -82,12 +82,7 @@ fn create(
     print_done(session, serde_json::json!({ "index": name.to_string(), "folder": folder }))
 }
 
-fn add(
-    name: &IndexName,
-    files: &[PathBuf],
-    no_commit: bool,
-    session: &Session,
-) -> Result<Verdict, Failure> {
+fn add(name: &IndexName, files: &[PathBuf], no_commit: bool, session: &Session) -> Result<Verdict, Failure> {
     warn_of_slow_processor(&session.terminal);
     for file in files {
         std::fs::metadata(file).attempt(format!("reading `{}`", file.display()))?;
@@ -108,7 +103,9 @@ fn add(
     }
     let done = finish(&mut writer, no_commit, name)?;
     bar.finish_and_clear();
-    session.terminal.say(&format!("{name}: {} added, {done}", counted(added as usize, "document", "documents")));
+    session
+        .terminal
+        .say(&format!("{name}: {} added, {done}", counted(added as usize, "document", "documents")));
     let documents = index.searcher().len();
     print_done(
         session,
@@ -126,6 +123,9 @@ fn add_file(writer: &mut Writer, file: &Path) -> Result<u64, Failure> {
             writer.sync().attempt(attempted())?;
         }
         kept.attempt(attempted()).map_err(|failure| {
+            if failure.causes().iter().any(|cause| cause.contains("encoder")) {
+                return failure.hint(Places::models_hint());
+            }
             failure.hint("documents before this one are kept; correct the file and add it again")
         })?;
         added += 1;
@@ -158,7 +158,9 @@ fn delete(name: &IndexName, ids: &[String], no_commit: bool, session: &Session) 
         deleted += u64::from(writer.delete(id).attempt(format!("deleting `{id}`"))?);
     }
     let done = finish(&mut writer, no_commit, name)?;
-    session.terminal.say(&format!("{name}: {} deleted, {done}", counted(deleted as usize, "document", "documents")));
+    session
+        .terminal
+        .say(&format!("{name}: {} deleted, {done}", counted(deleted as usize, "document", "documents")));
     print_done(
         session,
         serde_json::json!({ "index": name.to_string(), "deleted": deleted, "committed": !no_commit }),
@@ -206,8 +208,11 @@ fn stats_json(name: &IndexName, index: &Index, stats: &IndexStats) -> serde_json
 }
 
 fn stats_text(name: &IndexName, index: &Index, stats: &IndexStats) -> String {
-    let metadata: Vec<String> =
-        stats.metadata.iter().map(|(field, kind): (&String, &Kind)| format!("{field} ({})", kind.name())).collect();
+    let metadata: Vec<String> = stats
+        .metadata
+        .iter()
+        .map(|(field, kind): (&String, &Kind)| format!("{field} ({})", kind.name()))
+        .collect();
     let vectors = match index.settings().dense {
         Some(_) => format!("{}, {} dead", grouped(stats.vectors), grouped(stats.dead_vectors)),
         None => "none: lexical only".to_owned(),

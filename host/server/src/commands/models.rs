@@ -1,13 +1,7 @@
 //! `orion models fetch | list | path`.
 
 use super::Session;
-use crate::{
-    Verdict,
-    args::ModelsCommand,
-    failure::Failure,
-    minilm,
-    places::Places,
-};
+use crate::{Verdict, args::ModelsCommand, failure::Failure, minilm, places::Places};
 
 pub(super) fn run(command: &ModelsCommand, session: &Session) -> Result<Verdict, Failure> {
     let (places, terminal) = (&session.places, &session.terminal);
@@ -32,7 +26,11 @@ pub(super) fn run(command: &ModelsCommand, session: &Session) -> Result<Verdict,
         ModelsCommand::Path { .. } => {
             let folder = places.minilm();
             if !minilm::is_present(&folder) {
-                terminal.say(&format!("all-MiniLM-L6-v2 is not in `{}`; {}", folder.display(), Places::models_hint()));
+                terminal.say(&format!(
+                    "all-MiniLM-L6-v2 is not in `{}`; {}",
+                    folder.display(),
+                    Places::models_hint()
+                ));
                 return Ok(Verdict::NoAnswer);
             }
             print_folder(&folder, session)

@@ -15,7 +15,9 @@ pub(super) fn run(command: &PolicyCommand, session: &Session) -> Result<Verdict,
     warn_of_slow_processor(&session.terminal);
     let report =
         check_cases(model, cases).attempt(format!("checking `{}`", model.display())).map_err(|failure| {
-            failure.hint("--model takes a folder with config.json and safetensors, --cases a file of recorded numbers")
+            failure.hint(
+                "--model takes a folder with config.json and safetensors, --cases a file of recorded numbers",
+            )
         })?;
     if session.terminal.json {
         session.terminal.print_json(&report)?;

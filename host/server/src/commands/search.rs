@@ -1,8 +1,14 @@
 //! `orion search` and `orion plugin run`: one query, one strategy, one ranking.
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use orion_host::{CancelToken, Limits, Outcome, Request, Strategy, index::{Filter, Index}};
+use orion_host::{
+    CancelToken, Limits, Outcome, Request, Strategy,
+    index::{Filter, Index},
+};
 
 use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
@@ -79,14 +85,17 @@ fn search(
     check_options(strategy, &request.options)?;
     if let Some(filter) = &request.filter {
         Filter::parse(filter).attempt(format!("reading filter `{filter}`")).map_err(|failure| {
-            failure.hint("a filter looks like `year >= 2019 AND lang:en`; `orion index stats NAME` lists metadata")
+            failure.hint(
+                "a filter looks like `year >= 2019 AND lang:en`; `orion index stats NAME` lists metadata",
+            )
         })?;
     }
     warn_of_slow_processor(&session.terminal);
     let index = engine.open_index(index_name)?;
     engine.warn_without_encoder()?;
     let policy = engine.policy(policy)?;
-    let outcome = answer(engine, &index, strategy, policy.as_ref(), request, &limits(Limits::default(), budget));
+    let outcome =
+        answer(engine, &index, strategy, policy.as_ref(), request, &limits(Limits::default(), budget));
     if let Some(path) = showing.trace_file {
         let json = serde_json::to_string_pretty(&outcome.trace).attempt("writing the trace as JSON")?;
         std::fs::write(path, json + "\n").attempt(format!("writing `{}`", path.display()))?;
@@ -117,7 +126,12 @@ pub(super) fn answer(
 }
 
 /// Tree (if wanted) and ranking.
-pub(super) fn to_text(outcome: &Outcome, documents: &Documents, with_tree: bool, terminal: &Terminal) -> String {
+pub(super) fn to_text(
+    outcome: &Outcome,
+    documents: &Documents,
+    with_tree: bool,
+    terminal: &Terminal,
+) -> String {
     let mut text = String::new();
     if with_tree {
         text.push_str(&draw_tree(&outcome.trace, documents, terminal));

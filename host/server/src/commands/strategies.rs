@@ -3,7 +3,12 @@
 use orion_host::{Strategy, contract::Kind};
 
 use super::Session;
-use crate::{Verdict, engine::Engine, failure::Failure, terminal::{Ink, columns, wrapped}};
+use crate::{
+    Verdict,
+    engine::Engine,
+    failure::Failure,
+    terminal::{Ink, columns, wrapped},
+};
 
 pub(super) fn run(name: Option<&str>, session: &Session) -> Result<Verdict, Failure> {
     let engine = Engine::new(session, &[])?;

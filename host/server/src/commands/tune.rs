@@ -21,8 +21,10 @@ const K: usize = 10;
 
 pub(super) fn run(name: &IndexName, data: &Path, split: &str, session: &Session) -> Result<Verdict, Failure> {
     if split.contains("test") {
-        return Err(Failure::new(format!("tuning on split `{split}`: expected a dev or train split, got a test split"))
-            .hint("numbers measured on a split that was tuned on mean nothing; --split dev is the default"));
+        return Err(Failure::new(format!(
+            "tuning on split `{split}`: expected a dev or train split, got a test split"
+        ))
+        .hint("numbers measured on a split that was tuned on mean nothing; --split dev is the default"));
     }
     let dataset = Dataset::open(data)?;
     let queries: BTreeMap<String, String> =

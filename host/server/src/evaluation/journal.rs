@@ -123,12 +123,8 @@ impl Journal {
                 None => {}
             }
         }
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .attempt(writing())?;
+        let mut file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path).attempt(writing())?;
         file.set_len(sound_bytes).attempt(writing())?;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).attempt(writing())?;
         let mut journal = Self { path: path.to_owned(), file, answers };
@@ -155,8 +151,11 @@ impl Journal {
         self.answers
             .values()
             .map(|answer| {
-                let ranking =
-                    answer.ranking.iter().map(|(id, score)| RankedDocument { id: id.clone(), score: *score }).collect();
+                let ranking = answer
+                    .ranking
+                    .iter()
+                    .map(|(id, score)| RankedDocument { id: id.clone(), score: *score })
+                    .collect();
                 (answer.query.clone(), ranking)
             })
             .collect()
@@ -172,9 +171,9 @@ impl Journal {
 
 /// Reads a finished journal.
 pub fn read(path: &Path) -> Result<(RunSettings, BTreeMap<String, Answer>), Failure> {
-    let text = fs::read_to_string(path).attempt(format!("reading `{}`", path.display())).map_err(|failure| {
-        failure.hint("without --score-only the rankings are made first")
-    })?;
+    let text = fs::read_to_string(path)
+        .attempt(format!("reading `{}`", path.display()))
+        .map_err(|failure| failure.hint("without --score-only the rankings are made first"))?;
     let (settings, answers, _) = parse(&text);
     let settings = settings.ok_or_else(|| {
         Failure::new(format!("reading `{}`: expected a line of settings first, got none", path.display()))

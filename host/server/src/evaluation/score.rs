@@ -3,12 +3,7 @@
 //! Measures come from the TREC run files that are on disk, so that anyone's scorer of those files gets the same
 //! numbers. Neighbours: [`super::runs`] wrote the files, [`orion_eval`] knows the measures.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use orion_eval::{
     Dataset, Judgements, Measure, TableA, TableRow,
@@ -88,7 +83,8 @@ pub fn score(order: &ScoreOrder<'_>) -> Result<Scored, Failure> {
     let mut notes = Vec::new();
     let answered = rows.iter().map(|row| row.queries).min().unwrap_or(0);
     if answered < judgements.len() as u64 {
-        notes.push(format!("A judged query without a ranking counts 0; the shortest run answers {answered}."));
+        notes
+            .push(format!("A judged query without a ranking counts 0; the shortest run answers {answered}."));
     }
     if rows.iter().any(|row| 0 < row.degraded) {
         notes.push("Degraded: the strategy failed and the plain hybrid ranking stands in.".to_owned());
@@ -112,16 +108,18 @@ pub fn score(order: &ScoreOrder<'_>) -> Result<Scored, Failure> {
 /// The row with the best nDCG@10 among the controls of an earlier table.
 pub fn best_control(folder: &Path) -> Result<String, Failure> {
     let path = folder.join(TABLE_FILE);
-    let text = fs::read_to_string(&path)
-        .attempt(format!("reading `{}`", path.display()))
-        .map_err(|failure| failure.hint("--control-from takes the --out folder of an earlier `orion eval`"))?;
+    let text =
+        fs::read_to_string(&path).attempt(format!("reading `{}`", path.display())).map_err(|failure| {
+            failure.hint("--control-from takes the --out folder of an earlier `orion eval`")
+        })?;
     let table: TableA = serde_json::from_str(&text).attempt(format!("reading `{}`", path.display()))?;
     let best = table.rows.into_iter().filter(|row| row.is_control).max_by(|a, b| {
         // Ties go to the row that stands first.
         a.ndcg_10.total_cmp(&b.ndcg_10).then(std::cmp::Ordering::Greater)
     });
-    best.map(|row| row.system)
-        .ok_or_else(|| Failure::new(format!("choosing a control in `{}`: it has no control row", path.display())))
+    best.map(|row| row.system).ok_or_else(|| {
+        Failure::new(format!("choosing a control in `{}`: it has no control row", path.display()))
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
@@ -150,7 +148,8 @@ fn score_system(
         let files = RunFiles::new(order.folder, system, *seed);
         let (_, mut journal) = journal::read(&files.journal)?;
         journal.retain(|query, _| judgements.contains_key(query));
-        let evaluation = evaluate(judgements, &read_run(&files.trec)?, &all_measures, order.relevance_threshold);
+        let evaluation =
+            evaluate(judgements, &read_run(&files.trec)?, &all_measures, order.relevance_threshold);
         means.push(evaluation.means());
         ndcg_sums.iter_mut().zip(evaluation.column(0)).for_each(|(sum, value)| *sum += value);
         queries = queries.min(journal.len() as u64);
