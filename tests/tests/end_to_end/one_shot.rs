@@ -44,7 +44,8 @@ fn a_filter_holds_whatever_the_strategy_asks() {
 #[test]
 fn the_hybrid_component_adds_nothing_to_the_index() {
     let Some(world) = World::get() else { return };
-    let outcome = world.search("hybrid", Request::new(QUERY, 10));
+    let options = vec![("fusion".to_owned(), "rrf".to_owned())];
+    let outcome = world.search("hybrid", Request { options, ..Request::new(QUERY, 10) });
     assert_eq!(outcome.ranking, world.plain(QUERY, 10, None));
 }
 
@@ -66,12 +67,11 @@ fn ndcg(world: &World, strategy: &str, kind: &str) -> f64 {
         .filter(|query| of_kind.contains(&query.id))
         .map(|query| {
             let hits = world.search(strategy, Request::new(query.text, 10)).ranking;
-            let ranked =
-                hits.into_iter().map(|hit| RankedDocument { id: hit.id, score: f64::from(hit.score) });
+            let ranked = hits.into_iter().map(|hit| RankedDocument { id: hit.id, score: hit.score });
             (query.id, ranked.collect())
         })
         .collect();
-    let evaluation = orion_eval::measures::evaluate(&judgements, &run, &[Measure::Ndcg(10)], 1);
+    let evaluation = orion_eval::measures::evaluate(&judgements, &run, &[Measure::NdcgCut(10)], 1);
     evaluation.means()[0]
 }
 

@@ -1,7 +1,8 @@
 //! The index, the host and the policy that all tests of this binary share.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use orion_host::index::{
     Embedder, Encoder, Filter, Fusion, Index, IndexSettings, JsonLines, Mode, OpenOptions, Query, Searcher,
@@ -16,6 +17,8 @@ pub(crate) struct World {
     pub(crate) host: Host,
     pub(crate) searcher: Arc<Searcher>,
     pub(crate) policy: Policy,
+    /// Compiling takes seconds in a dev build, so each strategy is loaded once.
+    strategies: Mutex<BTreeMap<String, Arc<Strategy>>>,
 }
 
 impl World {
@@ -26,14 +29,21 @@ impl World {
     }
 
     fn build(encoder: &Path) -> Self {
-        let host = Host::new(HostOptions::default()).expect("a host");
-        Self { host, searcher: index_corpus(encoder), policy: policy() }
+        let cache_folder = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("components"));
+        let host = Host::new(HostOptions { cache_folder, ..HostOptions::default() }).expect("a host");
+        let strategies = Mutex::default();
+        Self { host, searcher: index_corpus(encoder), policy: policy(), strategies }
     }
 
-    /// A standard strategy, freshly loaded.
+    /// A standard strategy.
     pub(crate) fn strategy(&self, name: &str) -> Arc<Strategy> {
-        let component = orion_bundle::component(name).unwrap_or_else(|| panic!("`{name}` is not bundled"));
-        self.host.load_bytes(name, component.bytes).expect("a bundled strategy loads")
+        let mut loaded = self.strategies.lock().expect("no test panics while it loads");
+        let load = || {
+            let component =
+                orion_bundle::component(name).unwrap_or_else(|| panic!("`{name}` is not bundled"));
+            self.host.load_bytes(name, component.bytes).expect("a bundled strategy loads")
+        };
+        loaded.entry(name.to_owned()).or_insert_with(load).clone()
     }
 
     /// Index and policy.

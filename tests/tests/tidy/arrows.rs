@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tree::expect_none;
 
 /// Crate, and those of ours that it may name. What is not listed is forbidden, for builds and tests alike.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("orion-kernels", &[]),
     ("orion-eval", &[]),
     ("orion-index", &["orion-kernels"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("orion-plain", &["orion-sdk"]),
     ("orion-beam", &["orion-sdk"]),
     ("orion-bundle", &[]),
+    ("orion-hostile-guest", &[]),
     (
         "orion-tests",
         &[
@@ -43,7 +44,7 @@ const RESERVED: [(&str, &[&str]); 4] = [
     ("wasmtime", &["orion-host", "orion-tests"]),
     ("candle", &["orion-trainer"]),
     ("tantivy", &["orion-index", "orion-tests"]),
-    ("wit-bindgen", &["orion-sdk"]),
+    ("wit-bindgen", &["orion-sdk", "orion-hostile-guest"]),
 ];
 
 /// Crates that know nothing of the rest stay small: at most this many direct dependencies.
