@@ -236,7 +236,18 @@ fn execute(command: Command) -> Result<()> {
             let held_out = nano::encode(&records, Part::HeldOut, &format)?;
             let start = checkpoint::load_model(&model)?;
             let pad = format.tokenizer().special("<pad>").unwrap_or(PAD);
-            let (trained, outcome) = sft::run(start, &train, &held_out, &settings, pad, &out, resume, true)?;
+            let (trained, outcome) = sft::run(
+                start,
+                sft::Job {
+                    train: &train,
+                    held_out: &held_out,
+                    settings: &settings,
+                    pad,
+                    run: &out,
+                    resume,
+                    show: true,
+                },
+            )?;
             nano::export(&trained, &model.join("tokenizer.json"), &out.join("final"), numbers.into())?;
             print_json(&outcome);
         }

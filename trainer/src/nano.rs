@@ -84,11 +84,13 @@ pub fn format(settings: &LineSettings, places: &Places) -> Result<TrajectoryForm
     TrajectoryFormat::new(spec(), tokenizer, &settings.config()?).map_err(policy_error)
 }
 
-/// `copies.jsonl` of the run.
-pub fn make_copies(settings: &LineSettings, places: &Places) -> Result<Vec<Record>> {
-    let path = places.run.join("copies.jsonl");
+/// `copies.jsonl` of the run, or another draw of them.
+pub fn make_copies(settings: &LineSettings, places: &Places, draw: u64) -> Result<Vec<Record>> {
+    let name = if draw == 0 { "copies.jsonl".to_owned() } else { format!("copies-{draw}.jsonl") };
+    let path = places.run.join(name);
     if !path.exists() {
-        write_records(&path, &copies::make(&sources(places)?, &settings.copies, settings.seed)?)?;
+        let seed = settings.seed.wrapping_add(draw);
+        write_records(&path, &copies::make(&sources(places)?, &settings.copies, seed)?)?;
     }
     read_records(&path)
 }
@@ -186,7 +188,7 @@ pub fn run(
             );
         } else {
             let records = match stage.data {
-                StageData::Copies => make_copies(settings, places)?,
+                StageData::Copies => make_copies(settings, places, stage.draw)?,
                 StageData::Walks => make_walks(settings, places, None, show)?,
             };
             let train = encode(&records, Part::Train, &format)?;
@@ -199,8 +201,18 @@ pub fn run(
                 tokens,
                 held_out.len()
             ));
-            let (trained, outcome) =
-                sft::run(model, &train, &held_out, &stage.sft, PAD, &folder, true, show)?;
+            let (trained, outcome) = sft::run(
+                model,
+                sft::Job {
+                    train: &train,
+                    held_out: &held_out,
+                    settings: &stage.sft,
+                    pad: PAD,
+                    run: &folder,
+                    resume: true,
+                    show,
+                },
+            )?;
             model = trained;
             let json = serde_json::to_vec_pretty(&outcome)
                 .map_err(|error| TrainError::content(&summary, "an outcome that is JSON", error))?;

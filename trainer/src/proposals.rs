@@ -126,7 +126,7 @@ pub fn look(folder: &Path, records: &[Record], limit: usize, seed: u64) -> Resul
             let session = policy.session();
             let opening = vec![(None, segments[..1].to_vec()), (None, segments[..=first].to_vec())];
             let nodes = session.extend(opening).await?;
-            session.propose(nodes, sampling.clone()).await
+            session.propose(nodes, sampling).await
         })
         .map_err(fail)?;
         let question = record.user_query();

@@ -73,6 +73,9 @@ pub struct StageSettings {
     pub name: String,
     /// What it learns from.
     pub data: StageData,
+    /// Another draw of the first lesson's records; 0 is the first.
+    #[serde(default)]
+    pub draw: u64,
     /// How.
     #[serde(default)]
     pub sft: SftSettings,

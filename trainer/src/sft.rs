@@ -248,18 +248,28 @@ fn step_gradients(model: &Lfm2, batches: &[Padded], workers: &Workers) -> Result
     Ok((loss, total))
 }
 
-/// Trains `model` in place. `run` receives metrics and checkpoints; with `resume`, its newest checkpoint replaces
-/// `model` and the run goes on from there. `show` draws a progress bar on stderr.
-pub fn run(
-    mut model: Lfm2,
-    train: &[Example],
-    held_out: &[Example],
-    settings: &SftSettings,
-    pad: u32,
-    run: &Path,
-    resume: bool,
-    show: bool,
-) -> Result<(Lfm2, Outcome)> {
+/// What a run works on and where it leaves its traces.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Examples to learn from.
+    pub train: &'a [Example],
+    /// Examples to measure on.
+    pub held_out: &'a [Example],
+    /// How.
+    pub settings: &'a SftSettings,
+    /// Padding token.
+    pub pad: u32,
+    /// Folder of metrics and checkpoints.
+    pub run: &'a Path,
+    /// Whether the folder's newest checkpoint replaces the given model.
+    pub resume: bool,
+    /// Whether to draw a progress bar on stderr.
+    pub show: bool,
+}
+
+/// Trains `model` as the job says.
+pub fn run(mut model: Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome)> {
+    let Job { train, held_out, settings, pad, run, resume, show } = job;
     settings.check()?;
     std::fs::create_dir_all(run).map_err(TrainError::file("create", run))?;
     let prepare = |examples: &[Example], loss: LossOn| -> Vec<Example> {

@@ -5,7 +5,7 @@ use orion_trainer::checkpoint;
 use orion_trainer::data::{Example, LossOn};
 use orion_trainer::model::{Initial, Lfm2};
 use orion_trainer::optim::{Decay, Schedule};
-use orion_trainer::sft::{self, SftSettings};
+use orion_trainer::sft::{self, Job, SftSettings};
 use std::path::Path;
 
 fn examples() -> Vec<Example> {
@@ -34,7 +34,8 @@ fn settings(workers: usize) -> SftSettings {
 fn train(run: &Path, settings: &SftSettings, resume: bool) -> Weights {
     let model = Lfm2::random(tiny_config(), &Initial::default(), 11).unwrap();
     let data = examples();
-    let (model, outcome) = sft::run(model, &data, &data[..4], settings, 0, run, resume, false).unwrap();
+    let job = Job { train: &data, held_out: &data[..4], settings, pad: 0, run, resume, show: false };
+    let (model, outcome) = sft::run(model, job).unwrap();
     assert!(outcome.held_out_after.unwrap().is_finite());
     model.to_weights().unwrap()
 }

@@ -1,7 +1,5 @@
 //! One policy, two forward passes: the trainer's log-probabilities equal those of the serving engine to 1e-5.
 
-mod common;
-
 use orion_policy::{Checkpoint, NodeId, Policy, PolicyOptions, Segment, Snippet, Source, tiny_policy};
 use orion_trainer::data::{Example, Padded};
 use orion_trainer::model::Lfm2;

@@ -47,10 +47,8 @@ fn copier(config: &Config, values: Option<&Tensor>, scale: f32) -> Result<Vec<f3
     let group = heads / config.key_value_heads;
     let mut out = Vec::with_capacity(config.hidden_size * heads * width);
     for channel in 0..config.hidden_size {
-        for column in 0..heads * width {
-            let row = column / width / group * width + column % width;
-            out.push(scale * rows[row][channel]);
-        }
+        let column = |column: usize| &rows[column / width / group * width + column % width];
+        out.extend((0..heads * width).map(|place| scale * column(place)[channel]));
     }
     Ok(out)
 }

@@ -42,7 +42,7 @@ impl HeadNormRotary {
 
     fn check(&self, elements: usize, width: usize) -> Result<()> {
         let expected = self.batch * self.time * self.heads * width;
-        if elements != expected || width % 2 != 0 {
+        if elements != expected || !width.is_multiple_of(2) {
             return Err(Error::Msg(format!(
                 "head-norm-rotary: expected {expected} elements and an even head width, got {elements} and {width}"
             )));

@@ -134,7 +134,7 @@ fn one(
         id: format!("copy-{number}"),
         set: "copies".into(),
         query_id: format!("copy-{number}"),
-        part: if number % 50 == 0 { Part::HeldOut } else { Part::Train },
+        part: if number.is_multiple_of(50) { Part::HeldOut } else { Part::Train },
         segments,
         turns,
     })

@@ -9,7 +9,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 /// Most words of a query; longer ones are cut.
-pub const QUERY_WORDS: usize = 10;
+pub(super) const QUERY_WORDS: usize = 10;
 
 /// Why a query was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +53,7 @@ impl Rule {
 
 /// A query with its reason.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Move {
+pub(super) struct Move {
     /// The reason.
     pub rule: Rule,
     /// The words.
@@ -69,7 +69,7 @@ pub struct Move {
 }
 
 /// What a rule sees: the question, what is shown, and what was tried.
-pub struct Sight<'a> {
+pub(super) struct Sight<'a> {
     /// The question.
     pub question: &'a str,
     /// Its terms.
@@ -129,7 +129,7 @@ fn pick(terms: &[String], width: usize, count: usize, rng: &mut ChaCha8Rng) -> V
 }
 
 /// First moves, before anything is shown.
-pub fn opening(sight: &Sight<'_>, rng: &mut ChaCha8Rng) -> Vec<Move> {
+pub(super) fn opening(sight: &Sight<'_>, rng: &mut ChaCha8Rng) -> Vec<Move> {
     let plain =
         |rule, query| Move { rule, query, not_retriever: None, hit: None, taken: vec![], dropped: None };
     let mut moves = Vec::new();
@@ -149,7 +149,7 @@ pub fn opening(sight: &Sight<'_>, rng: &mut ChaCha8Rng) -> Vec<Move> {
 }
 
 /// Moves after reading results. `leaning` is the hit that positive moves lean on, where one is known to fit.
-pub fn replies(sight: &Sight<'_>, leaning: Option<usize>, rng: &mut ChaCha8Rng) -> Vec<Move> {
+pub(super) fn replies(sight: &Sight<'_>, leaning: Option<usize>, rng: &mut ChaCha8Rng) -> Vec<Move> {
     let mut moves = Vec::new();
     let keys = sight.rarity.rarest(sight.terms, rng.random_range(2..=4));
     let hits: Vec<usize> = match leaning {

@@ -47,7 +47,7 @@ fn any(options: &[String], rng: &mut ChaCha8Rng) -> String {
 }
 
 /// The thought before `chosen`. `fitting` is the hit that fits, where the maker knows one among those shown.
-pub fn thought(
+pub(super) fn thought(
     chosen: &Move,
     retriever: &str,
     sight: &Sight<'_>,
@@ -150,7 +150,7 @@ pub fn thought(
 }
 
 /// Whether this turn's thought is the reflection sentence: about a quarter.
-pub fn reflects(rng: &mut ChaCha8Rng) -> bool {
+pub(super) fn reflects(rng: &mut ChaCha8Rng) -> bool {
     rng.random_bool(0.25)
 }
 
