@@ -12,7 +12,7 @@ use std::{
 
 use indicatif::ProgressBar;
 use orion_host::{
-    EmbeddedRetriever, Generate, Host, HostOptions, Services, Strategy,
+    EmbeddedRetriever, Generate, Host, HostOptions, Retrieve, Services, Strategy,
     index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions},
     policy::{Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, random_checkpoint, tiny_policy},
 };
@@ -20,6 +20,7 @@ use orion_host::{
 use crate::{
     commands::Session,
     failure::{Explain, Failure},
+    lexical_only::LexicalOnly,
     meant::PolicyChoice,
     minilm,
     places::{IndexName, Places},
@@ -38,6 +39,15 @@ pub struct LoadedPolicy {
     pub generate: Arc<dyn Generate>,
     /// Tells one policy from another.
     pub identity: String,
+}
+
+/// What becomes of a dense query where nothing can encode it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutEncoder {
+    /// It is answered lexically.
+    Substitute,
+    /// It is refused: a measurement must be of what it says.
+    Refuse,
 }
 
 /// Opens and keeps what commands need.
@@ -201,9 +211,19 @@ impl<'s> Engine<'s> {
         }
     }
 
-    /// Retrieval over an index, and a policy if there is to be one.
-    pub fn services(&self, index: &Index, policy: Option<&LoadedPolicy>) -> Services {
-        let retrieve = Arc::new(EmbeddedRetriever(index.searcher()));
+    /// Retrieval over an index, and a policy if there is to be one. What an index without an encoder does with dense
+    /// queries is for `without_encoder` to say.
+    pub fn services(
+        &self,
+        index: &Index,
+        policy: Option<&LoadedPolicy>,
+        without_encoder: WithoutEncoder,
+    ) -> Services {
+        let searcher = index.searcher();
+        let is_lexical = without_encoder == WithoutEncoder::Substitute && !searcher.can_encode();
+        let embedded = EmbeddedRetriever(searcher);
+        let retrieve: Arc<dyn Retrieve> =
+            if is_lexical { Arc::new(LexicalOnly(embedded)) } else { Arc::new(embedded) };
         Services { retrieve, generate: policy.map(|policy| Arc::clone(&policy.generate)), feedback: None }
     }
 

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod env_vars;
 pub mod evaluation;
 pub mod failure;
+pub mod lexical_only;
 pub mod meant;
 pub mod minilm;
 pub mod places;

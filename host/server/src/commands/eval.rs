@@ -18,7 +18,7 @@ use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
     args::EvalArgs,
-    engine::Engine,
+    engine::{Engine, WithoutEncoder},
     evaluation::{
         runs::{RunOrder, System, run_system},
         score::{ScoreOrder, Scored, best_control, score},
@@ -133,7 +133,7 @@ fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
             label: choice.label.clone(),
             strategy,
             options: own_options,
-            services: engine.services(&index, policy.as_ref()),
+            services: engine.services(&index, policy.as_ref(), WithoutEncoder::Refuse),
             policy: policy.map_or("none".to_owned(), |policy| policy.identity),
         };
         run_system(&run_order, &system, terminal)?;

@@ -14,7 +14,7 @@ use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
     args::{BudgetArgs, SearchArgs, StrategyArgs},
-    engine::{Engine, LoadedPolicy, load_file},
+    engine::{Engine, LoadedPolicy, WithoutEncoder, load_file},
     failure::{Explain, Failure},
     meant::{PolicyChoice, StrategyChoice, check_options, limits, strategy_options},
     places::IndexName,
@@ -121,7 +121,7 @@ pub(super) fn answer(
     request: Request,
     limits: &Limits,
 ) -> Outcome {
-    let services = engine.services(index, policy);
+    let services = engine.services(index, policy, WithoutEncoder::Substitute);
     engine.host().search_blocking(strategy, request, &services, limits, CancelToken::new())
 }
 
