@@ -24,7 +24,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn compare(folder: &Path) {
+fn compare(folder: &Path, tolerance: f32) {
     let policy = Policy::load(&Source::Folder(folder.to_owned()), &PolicyOptions::default()).unwrap();
     let segments = vec![
         Segment::UserQuery("who built the breakwater at oskhaven".into()),
@@ -63,7 +63,7 @@ fn compare(folder: &Path) {
     for (place, (loss, log_probability)) in losses.iter().zip(served).enumerate() {
         let gap = (loss + log_probability).abs();
         assert!(
-            gap < 1e-5 * loss.abs().max(1.0),
+            gap < tolerance * loss.abs().max(1.0),
             "token {place}: trained {}, served {log_probability}",
             -loss
         );
@@ -74,14 +74,15 @@ fn compare(folder: &Path) {
 fn a_random_policy_has_the_same_log_probabilities_in_both() {
     let folder = tempfile::tempdir().unwrap();
     tiny_policy(folder.path(), 3).unwrap();
-    compare(folder.path());
+    compare(folder.path(), 1e-5);
 }
 
 #[test]
 fn so_does_the_policy_that_ships() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/policy/nano");
     if folder.join("model.safetensors").exists() {
-        compare(&folder);
+        // Thousands of tiny terms beside a 1: the order in which f32 sums them shows in the fifth digit.
+        compare(&folder, 3e-5);
     } else {
         eprintln!("skipped: `{}` is not here yet", folder.display());
     }

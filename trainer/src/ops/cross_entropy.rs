@@ -44,7 +44,7 @@ impl CustomOp1 for CrossEntropy {
             .zip(&self.targets)
             .map(|(row, target)| {
                 let (top, sum) = normaliser(row);
-                top + sum.ln() - row[*target as usize]
+                (top - row[*target as usize]) + sum.ln()
             })
             .collect();
         Ok((CpuStorage::F32(losses), Shape::from(rows)))
