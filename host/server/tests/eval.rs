@@ -2,8 +2,16 @@
 
 mod common;
 
-use common::{Sandbox, repository};
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use common::Sandbox;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
 
 fn corpus() -> String {
     repository().join("corpus").display().to_string()

@@ -72,8 +72,3 @@ impl Sandbox {
         path
     }
 }
-
-/// The repository's root.
-pub(crate) fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
