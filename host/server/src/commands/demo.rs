@@ -84,7 +84,7 @@ fn get_encoder(args: &DemoArgs, session: &Session) -> Result<(), Failure> {
         terminal.say("fetching all-MiniLM-L6-v2 (90 MB, once), the dense encoder");
         match minilm::fetch(session.places.models(), None, terminal) {
             Ok(_) => return Ok(()),
-            Err(failure) => terminal.report(&failure),
+            Err(failure) => terminal.warn(&failure.causes().join(": ")),
         }
     }
     terminal.warn("going on without a dense encoder: searches are lexical only");

@@ -42,7 +42,12 @@ pub(super) fn run(name: &IndexName, data: &Path, split: &str, session: &Session)
     let measure = |ranking: &[Hit], relevance: &Relevance| ndcg_10(ranking, relevance, threshold);
     let tuned =
         tune(&searcher, &queries, &judgements, K, &measure).attempt(format!("tuning index `{name}`"))?;
-    print(&tuned, session)
+    print(&tuned, session)?;
+    session.terminal.say(&format!(
+        "orion search … --index {name} --strategy hybrid --param dense-weight={:.2} uses it",
+        tuned.dense_weight
+    ));
+    Ok(Verdict::Answered)
 }
 
 fn ndcg_10(ranking: &[Hit], relevance: &Relevance, threshold: i32) -> f64 {
@@ -53,7 +58,7 @@ fn ndcg_10(ranking: &[Hit], relevance: &Relevance, threshold: i32) -> f64 {
     evaluate(&judgements, &run, &[Measure::NdcgCut(10)], threshold).means()[0]
 }
 
-fn print(tuned: &Tuned, session: &Session) -> Result<Verdict, Failure> {
+fn print(tuned: &Tuned, session: &Session) -> Result<(), Failure> {
     if session.terminal.json {
         let curve: Vec<serde_json::Value> = tuned
             .curve
@@ -69,7 +74,7 @@ fn print(tuned: &Tuned, session: &Session) -> Result<Verdict, Failure> {
             "queries": tuned.queries,
             "curve": curve,
         }))?;
-        return Ok(Verdict::Answered);
+        return Ok(());
     }
     let mut text = format!("{:<16} nDCG@10 over {} queries\n", "fusion", tuned.queries);
     let alone =
@@ -85,6 +90,5 @@ fn print(tuned: &Tuned, session: &Session) -> Result<Verdict, Failure> {
             text.push_str(&format!("{line}\n"));
         }
     }
-    session.terminal.print(&text)?;
-    Ok(Verdict::Answered)
+    session.terminal.print(&text)
 }
