@@ -84,7 +84,7 @@ fn expected(behaviour: Behaviour) -> Expected {
         Behaviour::Panic => plain(
             Trap,
             "wasm trap: wasm `unreachable` instruction executed; it last logged: panicked at \
-             tests/guests/hostile/src/lib.rs",
+             tests/guests/hostile/src/guest.rs",
         ),
         Behaviour::FloodNodes => failed("budget exhausted: nodes"),
         Behaviour::FloodCandidates => failed("budget exhausted: nodes"),

@@ -36,7 +36,9 @@ fn add_search_delete_drop() {
 
     assert_eq!(sandbox.answered(&["index", "list"]), "notes\n");
     let search = ["search", "salt from the sea", "--index", "notes", "--strategy", "lexical", "--quiet"];
+    // The first line keeps the indentation of the rest: a snapshot loses what all its lines share.
     expect![[r#"
+        ranking
           1    1.9755  d1  Salt
                        Salt is won from the sea in shallow pans.
           2    0.5044  d3  Tides
@@ -44,7 +46,7 @@ fn add_search_delete_drop() {
           3    0.4700  d2  Pans
                        Frying pans want a little salt.
     "#]]
-    .assert_eq(&sandbox.answered(&search));
+    .assert_eq(&format!("ranking\n{}", sandbox.answered(&search)));
 
     sandbox.answered(&["index", "delete", "notes", "d1", "d9"]);
     let stats = json(&sandbox.answered(&["index", "stats", "notes", "--json"]));
