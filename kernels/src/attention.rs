@@ -234,7 +234,7 @@ unsafe fn one_head<V: V16>(
         // SAFETY: scores hold `rows` of `positions`; queries and outputs are the head's columns of rows `row ..
         // row + rows`; the panels are those just written.
         unsafe {
-            product::<V>(Product {
+            product::<V, f32>(Product {
                 a: qkv.as_ptr().add(row * 3 * width + head * head_dim),
                 a_row_stride: 3 * width,
                 depth: head_dim,
@@ -250,7 +250,7 @@ unsafe fn one_head<V: V16>(
             for part in scores[..rows * positions].chunks_exact_mut(positions) {
                 softmax::<V>(part);
             }
-            product::<V>(Product {
+            product::<V, f32>(Product {
                 a: scores.as_ptr(),
                 a_row_stride: positions,
                 depth: positions,

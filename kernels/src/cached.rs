@@ -146,7 +146,7 @@ unsafe fn one_kv_head<V: V16>(
             // SAFETY: query heads, panels and scores are in bounds by the contract; a segment writes
             // `segment.positions` scores of each row from `first` on, which add up to `positions`.
             unsafe {
-                product::<V>(Product {
+                product::<V, f32>(Product {
                     a: scaled.as_ptr().add(query),
                     a_row_stride: row_stride,
                     depth: head_dim,
@@ -177,7 +177,7 @@ unsafe fn one_kv_head<V: V16>(
             // SAFETY: weights and values are in bounds by the contract; a head of values is padded to whole panels;
             // rows of `out` do not overlap, and `head_dim` columns of each are written.
             unsafe {
-                product::<V>(Product {
+                product::<V, f32>(Product {
                     a: scores.as_ptr().add(index * count * positions + first),
                     a_row_stride: positions,
                     depth: segment.positions,

@@ -9,6 +9,8 @@
 
 use std::sync::OnceLock;
 
+use half::{bf16, f16};
+
 /// Lanes in one value.
 pub(crate) const LANES: usize = 16;
 
@@ -17,7 +19,7 @@ pub(crate) const LANES: usize = 16;
 pub(crate) enum Level {
     /// Portable Rust.
     Plain,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C, which came together.
     #[cfg(target_arch = "x86_64")]
     Avx2,
 }
@@ -27,7 +29,10 @@ pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+        {
             return Level::Avx2;
         }
         Level::Plain
@@ -53,6 +58,10 @@ pub(crate) trait V16: Copy {
     const TILE_ROWS: usize;
     unsafe fn splat(x: f32) -> Self;
     unsafe fn load(p: *const f32) -> Self;
+    /// Sixteen numbers widened, which is exact.
+    unsafe fn load_f16(p: *const f16) -> Self;
+    /// Sixteen numbers widened, which is exact.
+    unsafe fn load_bf16(p: *const bf16) -> Self;
     unsafe fn store(self, p: *mut f32);
     /// `self * b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
@@ -112,6 +121,18 @@ impl V16 for Plain {
     unsafe fn load(p: *const f32) -> Self {
         // SAFETY: the caller gives 16 readable floats; an array of f32 needs no more alignment than f32.
         Plain(unsafe { p.cast::<[f32; LANES]>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(p: *const f16) -> Self {
+        // SAFETY: the caller gives 16 readable numbers; an array needs no more alignment than its items.
+        Plain(unsafe { p.cast::<[f16; LANES]>().read() }.map(f16::to_f32))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const bf16) -> Self {
+        // SAFETY: as for f16.
+        Plain(unsafe { p.cast::<[bf16; LANES]>().read() }.map(bf16::to_f32))
     }
 
     #[inline(always)]
@@ -202,6 +223,7 @@ pub(crate) use avx2::Avx2;
 mod avx2 {
     //! Two 256-bit registers.
     use super::{EXPONENT_MAGIC, V16};
+    use half::{bf16, f16};
     use std::arch::x86_64::*;
 
     /// Lanes 0 to 7 and 8 to 15.
@@ -230,6 +252,29 @@ mod avx2 {
         unsafe fn load(p: *const f32) -> Self {
             // SAFETY: the caller gives 16 readable floats.
             unsafe { Avx2(_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(p: *const f16) -> Self {
+            // SAFETY: the caller gives 16 readable numbers, 32 bytes.
+            unsafe {
+                let p = p.cast::<__m128i>();
+                Avx2(_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1))))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const bf16) -> Self {
+            // SAFETY: the caller gives 16 readable numbers, 32 bytes. Its bits are the upper half of an f32's.
+            unsafe {
+                let p = p.cast::<__m128i>();
+                let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(p));
+                let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.add(1)));
+                Avx2(
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+                )
+            }
         }
 
         #[inline(always)]
@@ -318,22 +363,23 @@ mod avx2 {
     }
 }
 
-/// Calls the kernel `$kernel::<V>` for the lanes of `$level`, compiled with that level's instructions.
+/// Calls the kernel `$kernel::<V>` for the lanes of `$level`, compiled with that level's instructions; a kernel over
+/// two types is written `$kernel::<Number>`.
 ///
 /// The kernel must be `unsafe fn` and `#[inline(always)]`, so that its body is compiled inside the wrapper.
 macro_rules! at_level {
-    ($level:expr, $kernel:ident ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?) => {
+    ($level:expr, $kernel:ident $(::<$number:ty>)? ( $($arg:ident : $ty:ty),* $(,)? ) $(-> $ret:ty)?) => {
         match $level {
             $crate::lanes::Level::Plain => {
                 // SAFETY: plain lanes need no instruction set; the caller answers for the pointers.
-                unsafe { $kernel::<$crate::lanes::Plain>($($arg),*) }
+                unsafe { $kernel::<$crate::lanes::Plain $(, $number)?>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             $crate::lanes::Level::Avx2 => {
-                #[target_feature(enable = "avx2,fma")]
+                #[target_feature(enable = "avx2,fma,f16c")]
                 unsafe fn with_avx2($($arg: $ty),*) $(-> $ret)? {
                     // SAFETY: the features are enabled on this function.
-                    unsafe { $kernel::<$crate::lanes::Avx2>($($arg),*) }
+                    unsafe { $kernel::<$crate::lanes::Avx2 $(, $number)?>($($arg),*) }
                 }
                 // SAFETY: `level` gives Avx2 only where AVX2 and FMA were detected.
                 unsafe { with_avx2($($arg),*) }

@@ -33,6 +33,6 @@ pub use attention::{AttentionShape, attend_row, bidirectional_attention, rotate_
 pub use cached::{CacheSegment, attend_rows, push_position};
 pub use dots::{add_in_place, axpy, dot, dot_many};
 pub use lanes::cpu_level;
-pub use linear::{Packed, linear};
+pub use linear::{Packed, Precision, linear};
 pub use norms::{layer_norm_in_place, rms_norm, rms_norm_in_place};
 pub use threads::Threads;

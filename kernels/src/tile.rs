@@ -7,10 +7,44 @@
 //! A panel holds sixteen columns: entry k is the sixteen values that meet `a[r][k]`.
 #![expect(unsafe_code, reason = "register tiles over raw pointers; the callers check the bounds")]
 
+use half::{bf16, f16};
+
 use crate::lanes::{LANES, V16};
 
-/// How far ahead panels are asked for: 4 KiB, the 250 to 400 cycles of work that main memory takes to answer.
-const LINES_AHEAD: usize = 64;
+/// How far ahead panels are asked for: 4 KiB of f32, the 250 to 400 cycles of work that main memory takes to answer.
+const ENTRIES_AHEAD: usize = 64;
+
+/// A number as a panel holds it. Half precision is widened at every load: beside the multiply-adds of a tile of six
+/// rows that costs nothing measurable.
+pub(crate) trait Number: Copy {
+    /// # Safety
+    /// Sixteen numbers must be readable, and the instruction set of `V` present.
+    unsafe fn load<V: V16>(from: *const Self) -> V;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn load<V: V16>(from: *const Self) -> V {
+        // SAFETY: the same contract.
+        unsafe { V::load(from) }
+    }
+}
+
+impl Number for f16 {
+    #[inline(always)]
+    unsafe fn load<V: V16>(from: *const Self) -> V {
+        // SAFETY: the same contract.
+        unsafe { V::load_f16(from) }
+    }
+}
+
+impl Number for bf16 {
+    #[inline(always)]
+    unsafe fn load<V: V16>(from: *const Self) -> V {
+        // SAFETY: the same contract.
+        unsafe { V::load_bf16(from) }
+    }
+}
 
 /// What an accumulator holds before the first multiply-add.
 #[derive(Clone, Copy)]
@@ -25,17 +59,17 @@ pub(crate) enum Start {
 
 /// A product of row-major `a` and panels, added up over `depth`.
 #[derive(Clone, Copy)]
-pub(crate) struct Product {
+pub(crate) struct Product<N> {
     /// First row; `depth` floats are read of each.
     pub(crate) a: *const f32,
     /// Floats from one row of `a` to the next.
     pub(crate) a_row_stride: usize,
     pub(crate) depth: usize,
     /// First panel.
-    pub(crate) b: *const f32,
-    /// Floats from one panel to the next.
+    pub(crate) b: *const N,
+    /// Numbers from one panel to the next.
     pub(crate) b_panel_stride: usize,
-    /// Floats from one entry of a panel to the next; sixteen are read at each.
+    /// Numbers from one entry of a panel to the next; sixteen are read at each.
     pub(crate) b_depth_stride: usize,
     pub(crate) c: *mut f32,
     pub(crate) c_row_stride: usize,
@@ -52,11 +86,11 @@ pub(crate) struct Product {
 /// All ranges that [`Product`] describes must be in bounds, `c` must overlap nothing else, and the instruction set of
 /// `V` must be present.
 #[inline(always)]
-pub(crate) unsafe fn product<V: V16>(p: Product) {
-    // Few rows leave registers free: several panels in flight hide the latency of the multiply-adds.
+pub(crate) unsafe fn product<V: V16, N: Number>(p: Product<N>) {
+    // One or two rows leave registers free: several panels in flight hide the latency of the multiply-adds.
     let abreast = match p.rows {
         1 if V::TILE_ROWS > 2 => 4,
-        2 | 3 if V::TILE_ROWS > 3 => 2,
+        2 if V::TILE_ROWS > 3 => 2,
         _ => 1,
     };
     let mut panel = 0;
@@ -73,10 +107,9 @@ pub(crate) unsafe fn product<V: V16>(p: Product) {
                 part.start = Start::Columns(values.add(panel * LANES));
             }
             match width {
-                4 => tile::<V, 1, 4>(part),
-                2 if p.rows == 2 => tile::<V, 2, 2>(part),
-                2 => tile::<V, 3, 2>(part),
-                _ => row_tiles::<V>(part),
+                4 => tile::<V, N, 1, 4>(part),
+                2 => tile::<V, N, 2, 2>(part),
+                _ => row_tiles::<V, N>(part),
             }
         }
         panel += width;
@@ -88,7 +121,7 @@ pub(crate) unsafe fn product<V: V16>(p: Product) {
 /// # Safety
 /// As for [`product`], with one panel.
 #[inline(always)]
-unsafe fn row_tiles<V: V16>(p: Product) {
+unsafe fn row_tiles<V: V16, N: Number>(p: Product<N>) {
     let tiles = p.rows.div_ceil(V::TILE_ROWS);
     let mut row = 0;
     for i in 0..tiles {
@@ -99,12 +132,12 @@ unsafe fn row_tiles<V: V16>(p: Product) {
             part.a = p.a.add(row * p.a_row_stride);
             part.c = p.c.add(row * p.c_row_stride);
             match height {
-                1 => tile::<V, 1, 1>(part),
-                2 => tile::<V, 2, 1>(part),
-                3 => tile::<V, 3, 1>(part),
-                4 => tile::<V, 4, 1>(part),
-                5 => tile::<V, 5, 1>(part),
-                _ => tile::<V, 6, 1>(part),
+                1 => tile::<V, N, 1, 1>(part),
+                2 => tile::<V, N, 2, 1>(part),
+                3 => tile::<V, N, 3, 1>(part),
+                4 => tile::<V, N, 4, 1>(part),
+                5 => tile::<V, N, 5, 1>(part),
+                _ => tile::<V, N, 6, 1>(part),
             }
         }
         row += height;
@@ -116,7 +149,7 @@ unsafe fn row_tiles<V: V16>(p: Product) {
 /// # Safety
 /// As for [`product`], with exactly `R` rows and `P` panels.
 #[inline(always)]
-unsafe fn tile<V: V16, const R: usize, const P: usize>(t: Product) {
+unsafe fn tile<V: V16, N: Number, const R: usize, const P: usize>(t: Product<N>) {
     // SAFETY: all offsets stay within the ranges that the caller answers for.
     unsafe {
         let mut sums = [[V::splat(0.0); P]; R];
@@ -146,9 +179,9 @@ unsafe fn tile<V: V16, const R: usize, const P: usize>(t: Product) {
                 let line = b.add(j * t.b_panel_stride);
                 // Four streams keep the hardware's own prefetching busy; one does not.
                 if P < 4 {
-                    V::prefetch(line.wrapping_add(LINES_AHEAD * LANES));
+                    V::prefetch(line.wrapping_add(ENTRIES_AHEAD * LANES).cast());
                 }
-                *value = V::load(line);
+                *value = N::load(line);
             }
             for (r, row) in sums.iter_mut().enumerate() {
                 let a = V::splat(*t.a.add(r * t.a_row_stride + k));

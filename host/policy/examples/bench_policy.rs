@@ -13,10 +13,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
 
-use orion_kernels::{Packed, Threads, linear};
+use orion_kernels::{Packed, Precision, Threads, linear};
 use orion_policy::{
-    Config, LayerKind, NodeId, Policy, PolicyOptions, Sampling, Segment, Session, Snippet, Source,
-    random_checkpoint, tiny_config, tiny_policy,
+    Config, LayerKind, NodeId, NumberFormat, Policy, PolicyOptions, Sampling, Segment, Session, Snippet,
+    Source, random_weights, tiny_config, tiny_policy,
 };
 
 struct Unpark(Thread);
@@ -37,6 +37,9 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         std::thread::park();
     }
 }
+
+/// Weights are stored and held in f16, as those of the policy that ships.
+const WEIGHT_BYTES: usize = 2;
 
 fn shape(name: &str) -> Config {
     use LayerKind::{Attention, Convolution};
@@ -88,12 +91,12 @@ fn peaks(threads: &Threads, bytes: usize) -> (f64, f64) {
     let seconds = best(|| (0..20).for_each(|_| linear(&x, rows, &small, None, &mut out, threads)));
     let operations = (20 * rows * size * size) as f64 / seconds;
     let inputs = 1024;
-    let outputs = (bytes / 4 / inputs).div_ceil(16) * 16;
-    let large = Packed::pack(&vec![0.5; outputs * inputs], outputs, inputs);
+    let outputs = (bytes / WEIGHT_BYTES / inputs).div_ceil(16) * 16;
+    let large = Packed::pack_in(Precision::F16, &vec![0.5; outputs * inputs], outputs, inputs);
     let row = vec![0.25; inputs];
     let mut column = vec![0.0; outputs];
     let streamed = best(|| linear(&row, 1, &large, None, &mut column, threads));
-    (operations, (outputs * inputs * 4) as f64 / streamed)
+    (operations, (outputs * inputs * WEIGHT_BYTES) as f64 / streamed)
 }
 
 fn node(session: &Session, parent: Option<NodeId>, segment: Segment) -> NodeId {
@@ -107,7 +110,7 @@ fn main() {
     let folder = std::env::temp_dir().join(format!("bench-policy-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a temporary folder");
     tiny_policy(&folder, 1).expect("writable");
-    random_checkpoint(&config, 1, &folder).expect("writable");
+    random_weights(&config, 1).save(&config, &folder, NumberFormat::F16).expect("writable");
     let options = PolicyOptions { threads, ..PolicyOptions::default() };
     let policy = Policy::load(&Source::Folder(folder.clone()), &options).expect("a good checkpoint");
     std::fs::remove_dir_all(&folder).expect("removable");
@@ -116,7 +119,7 @@ fn main() {
     let head = (config.vocabulary_size * config.hidden_size) as u64;
     let pool = if threads == 0 { None } else { Some(Threads::new(threads)) };
     let pool = pool.as_ref().unwrap_or_else(|| Threads::global());
-    let (operations, bandwidth) = peaks(pool, config.parameters() as usize * 4);
+    let (operations, bandwidth) = peaks(pool, config.parameters() as usize * WEIGHT_BYTES);
     println!(
         "{name}: {} parameters, {} kernels, {} threads; {:.1} G multiply-adds/s, {:.1} GB/s of weights",
         config.parameters(),
@@ -157,7 +160,7 @@ fn main() {
         });
         // A step must stream all weights and compute its rows.
         let steps = f64::from(length + 3);
-        let stream = (body + head) as f64 * 4.0 / bandwidth;
+        let stream = ((body + head) as usize * WEIGHT_BYTES) as f64 / bandwidth;
         let compute = f64::from(batch) * (body + head) as f64 / operations;
         let floor = steps * stream.max(compute);
         println!(
@@ -195,8 +198,9 @@ fn main() {
     let usage = session.usage();
     let read = usage.prefilled_tokens as f64 * body as f64 / operations;
     let steps = 4.0 * 43.0;
-    let written =
-        steps * ((body + head) as f64 * 4.0 / bandwidth).max(4.0 * (body + head) as f64 / operations);
+    let written = steps
+        * (((body + head) as usize * WEIGHT_BYTES) as f64 / bandwidth)
+            .max(4.0 * (body + head) as f64 / operations);
     println!(
         "beam of 4 turns, 2 x 2: {:.0} ms; {} tokens read, {} written; {:.2} of the floor ({:.0} + {:.0} ms)",
         seconds * 1e3,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use orion_kernels::Precision;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -200,6 +201,16 @@ impl Checkpoint {
             });
         }
         Ok(Tensor { shape: location.shape.clone(), data })
+    }
+
+    /// How a tensor is stored.
+    pub fn precision(&self, name: &str) -> Result<Precision, CheckpointError> {
+        let (_, location) = self.locate(name)?;
+        Ok(match location.dtype {
+            Dtype::F16 => Precision::F16,
+            Dtype::BF16 => Precision::Bf16,
+            _ => Precision::F32,
+        })
     }
 
     /// All tensors in f32.

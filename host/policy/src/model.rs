@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_kernels::{
-    AttentionShape, Packed, Threads, add_in_place, attend_rows, linear, push_position, rms_norm,
+    AttentionShape, Packed, Precision, Threads, add_in_place, attend_rows, linear, push_position, rms_norm,
     rms_norm_in_place, rotate_half_in_place, silu_mul,
 };
 
@@ -118,17 +118,21 @@ impl Model {
         let config = checkpoint.config().clone();
         let hidden = config.hidden_size;
         let vector = |name: &str| checkpoint.tensor(name).map(|tensor| tensor.data);
-        let packed = |name: &str, inputs: usize| {
-            let tensor = checkpoint.tensor(name)?;
-            Ok::<_, CheckpointError>(Packed::pack(&tensor.data, tensor.shape[0], inputs))
-        };
+        // In the checkpoint's own precision: exact, and half precision is read in half the time.
         let stacked = |names: &[String], inputs: usize| {
             let mut rows = Vec::new();
+            let mut precision = None;
             for name in names {
                 rows.extend(checkpoint.tensor(name)?.data);
+                let own = checkpoint.precision(name)?;
+                // Neither half precision holds the other's numbers.
+                precision =
+                    Some(precision.map_or(own, |so_far| if so_far == own { own } else { Precision::F32 }));
             }
-            Ok::<_, CheckpointError>(Packed::pack(&rows, rows.len() / inputs, inputs))
+            let precision = precision.unwrap_or(Precision::F32);
+            Ok::<_, CheckpointError>(Packed::pack_in(precision, &rows, rows.len() / inputs, inputs))
         };
+        let packed = |name: &str, inputs: usize| stacked(&[name.to_owned()], inputs);
         let mut layers = Vec::with_capacity(config.layers.len());
         for (index, kind) in config.layers.iter().enumerate() {
             let name = |part: &str| format!("model.layers.{index}.{part}");
