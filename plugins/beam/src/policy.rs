@@ -4,71 +4,14 @@
 //! the perplexity of one reflection sentence about the turn. That sentence repeats the search query and the user's, so
 //! a query that copies looks confident for nothing; two other readings of it stand beside the paper's for comparison.
 
-use std::collections::BTreeMap;
-
-use orion_sdk::parameters::{Choice, Integer, Number};
+use orion_sdk::parameters::Choice;
 use orion_sdk::random::Random;
-use orion_sdk::text::snippet;
-use orion_sdk::{Error, Hit, Host, JudgedText, Parameter, Request, Sampling, Segment, Snippet, setting};
+use orion_sdk::reading::Reading;
+use orion_sdk::usual::{describe_sampling, sampling};
+use orion_sdk::{Error, Host, JudgedText, Parameter, Request, Sampling, Segment, setting};
 
 use crate::settings::Tree as Settings;
 use crate::tree::{self, Judgement, Proposal, Retrieval};
-
-/// Ours: siblings have to differ, so not greedy; low enough that a small model stays grammatical.
-const TEMPERATURE: Number = Number {
-    name: "temperature",
-    default: 0.7,
-    min: 0.0,
-    max: 5.0,
-    optional: false,
-    help: "sampling temperature of proposals, 0 is greedy",
-};
-
-/// The usual companion of that temperature (Holtzman et al., arXiv:1904.09751, find 0.9 to 1 human-like).
-const TOP_P: Number = Number {
-    name: "top-p",
-    default: 0.95,
-    min: 0.01,
-    max: 1.0,
-    optional: false,
-    help: "nucleus of sampling",
-};
-
-/// Ours: two sentences.
-const MAX_THINK_TOKENS: Integer =
-    Integer { name: "max-think-tokens", default: 48, min: 1, max: 2048, help: "length limit of a thought" };
-
-/// Ours: longer than any query of the reference sets but a handful.
-const MAX_QUERY_TOKENS: Integer = Integer {
-    name: "max-query-tokens",
-    default: 32,
-    min: 1,
-    max: 512,
-    help: "length limit of a search query",
-};
-
-const SNIPPETS: Integer = Integer {
-    name: "snippets",
-    default: 5,
-    min: 1,
-    max: 50,
-    help: "documents that the policy reads of each retrieval",
-};
-
-/// Ours: about forty tokens a document; reading is the larger part of a turn's time.
-const SNIPPET_CHARS: Integer = Integer {
-    name: "snippet-chars",
-    default: 160,
-    min: 0,
-    max: 4000,
-    help: "characters of a document's text that the policy reads",
-};
-
-/// Longer titles are cut: they come from documents, and documents are not trusted.
-const TITLE_CHARS: usize = 100;
-
-/// Below the number of list items that hosts take in one call; the widest beam with the longest responses has more.
-const DOCUMENTS_PER_CALL: usize = 512;
 
 /// Which reading of the reflection sentence's log-probabilities is the confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,73 +41,29 @@ const LENGTH_EXPONENT: f32 = 0.6;
 const REFERENCE_TOKENS: f32 = 32.0;
 
 pub(crate) fn describe() -> Vec<Parameter> {
-    vec![
-        TEMPERATURE.describe(),
-        TOP_P.describe(),
-        MAX_THINK_TOKENS.describe(),
-        MAX_QUERY_TOKENS.describe(),
-        SNIPPETS.describe(),
-        SNIPPET_CHARS.describe(),
-        CONFIDENCE.describe(),
-    ]
+    let mut parameters = Vec::from(describe_sampling());
+    parameters.extend(Reading::describe());
+    parameters.push(CONFIDENCE.describe());
+    parameters
 }
 
 pub(crate) struct Driver<'a> {
     request: &'a Request,
     /// The seed is replaced for each turn.
     sampling: Sampling,
-    snippets: usize,
-    snippet_chars: u32,
+    reading: Reading,
     measure: Measure,
-    /// Documents that were fetched, by id; `None` for those that the host does not know.
-    read: BTreeMap<String, Option<Snippet>>,
 }
 
 impl<'a> Driver<'a> {
     pub(crate) fn new(request: &'a Request, settings: &Settings) -> Result<Self, Error> {
         let options = &request.options;
-        let sampling = Sampling {
-            candidates: settings.width,
-            temperature: TEMPERATURE.read(options)?,
-            top_p: TOP_P.read(options)?,
-            max_think_tokens: MAX_THINK_TOKENS.read(options)?,
-            max_query_tokens: MAX_QUERY_TOKENS.read(options)?,
-            seed: 0,
-            options: Vec::new(),
-        };
         Ok(Self {
             request,
-            sampling,
-            snippets: SNIPPETS.read(options)? as usize,
-            snippet_chars: SNIPPET_CHARS.read(options)?,
+            sampling: sampling(options, settings.width)?,
+            reading: Reading::new(options)?,
             measure: CONFIDENCE.read(options)?,
-            read: BTreeMap::new(),
         })
-    }
-
-    /// Fetches, in one call unless they are very many, the documents that no branch has read before.
-    fn fetch(&mut self, host: &mut impl Host, children: &[Retrieval<'_>]) -> Result<(), Error> {
-        let mut ids: Vec<String> = Vec::new();
-        for hit in children.iter().flat_map(|child| child.hits.iter().take(self.snippets)) {
-            if !self.read.contains_key(&hit.id) && !ids.contains(&hit.id) {
-                ids.push(hit.id.clone());
-            }
-        }
-        for batch in ids.chunks(DOCUMENTS_PER_CALL) {
-            // One more character shows whether the last word is whole.
-            let documents = host.documents(batch, self.snippet_chars + 1)?;
-            for (id, document) in batch.iter().zip(documents) {
-                let read =
-                    document.map(|document| snippet(&document, TITLE_CHARS, self.snippet_chars as usize));
-                self.read.insert(id.clone(), read);
-            }
-        }
-        Ok(())
-    }
-
-    fn response(&self, hits: &[Hit]) -> Segment {
-        let top = hits.iter().take(self.snippets);
-        Segment::TopKResponse(top.filter_map(|hit| self.read.get(&hit.id).cloned().flatten()).collect())
     }
 
     /// The texts to judge: the sentence, and for the tail also what it has to be told apart from.
@@ -213,9 +112,9 @@ impl tree::Driver for Driver<'_> {
         turn: u32,
         children: &[Retrieval<'_>],
     ) -> Result<Vec<Judgement>, Error> {
-        self.fetch(host, children)?;
-        let steps: Vec<_> =
-            children.iter().map(|child| (Some(child.state), vec![self.response(child.hits)])).collect();
+        self.reading.fetch(host, children.iter().map(|child| child.hits))?;
+        let response = |child: &Retrieval<'_>| vec![Segment::TopKResponse(self.reading.of(child.hits))];
+        let steps: Vec<_> = children.iter().map(|child| (Some(child.state), response(child))).collect();
         let states = host.extend(&steps)?;
         let reflections: Vec<_> = states
             .iter()

@@ -1,9 +1,10 @@
 //! The parameters that shape the tree and the answer, shared by `beam` and `blind`.
 //!
-//! Each default says where it comes from; those called ours are open to tuning on dev splits.
+//! Those that other strategies have as well are in [`orion_sdk::usual`]. Each default says where it comes from; those called ours are open to tuning on dev splits.
 
 use orion_sdk::fusion::{Fusion, RECIPROCAL_RANK_CONSTANT};
 use orion_sdk::parameters::{Boolean, Choice, Integer, Number};
+use orion_sdk::usual::{DENSE_WEIGHT, DEPTH, ORIGINAL_WEIGHT, RETRIEVER};
 use orion_sdk::{Error, Parameter, Request, Retriever};
 
 /// The horizon that the paper trains with (section 3.3: group size and horizon are both 4).
@@ -31,36 +32,6 @@ const PATIENCE: Integer = Integer {
     help: "stop after this many turns without a more confident branch, 0 never",
 };
 
-/// Deep enough for Recall@100 and for agreement between branches to count.
-const DEPTH: Integer = Integer {
-    name: "depth",
-    default: 100,
-    min: 1,
-    max: 1000,
-    help: "hits taken from each retrieval, at least k",
-};
-
-const RETRIEVER: Choice<Option<Retriever>> = Choice {
-    name: "retriever",
-    choices: &[
-        ("policy", None),
-        ("hybrid", Some(Retriever::Hybrid)),
-        ("dense", Some(Retriever::Dense)),
-        ("lexical", Some(Retriever::Lexical)),
-    ],
-    help: "what looks queries up; `policy` leaves it to the policy, or hybrid where it does not choose",
-};
-
-/// Even shares, scores fused by weight: the best fixed choice on five of the six reference sets.
-const DENSE_WEIGHT: Number = Number {
-    name: "dense-weight",
-    default: 0.5,
-    min: 0.0,
-    max: 1.0,
-    optional: true,
-    help: "share of the dense score in hybrid rankings; `none` is reciprocal rank fusion",
-};
-
 const FUSION: Choice<bool> = Choice {
     name: "fusion",
     choices: &[("rrf", false), ("convex", true)],
@@ -79,16 +50,6 @@ const RRF_CONSTANT: Number = Number {
 
 const INCLUDE_ORIGINAL: Boolean =
     Boolean { name: "include-original", default: true, help: "also retrieve the user's own query" };
-
-/// Ours: half of the say, so that a policy that goes astray costs little.
-const ORIGINAL_WEIGHT: Number = Number {
-    name: "original-weight",
-    default: 0.5,
-    min: 0.0,
-    max: 1.0,
-    optional: false,
-    help: "share of the user's own query in the fusion",
-};
 
 /// Ours: a branch whose perplexity is lower by a factor of 1.65 weighs e times as much.
 const CONFIDENCE_TEMPERATURE: Number = Number {

@@ -4,10 +4,11 @@
 //! at equal cost; the default is that number for 4 turns, beam 2 and width 2 (2 + 3 * 4, beside the query itself).
 
 use orion_sdk::fusion::{Fusion, RECIPROCAL_RANK_CONSTANT, Weighted};
-use orion_sdk::parameters::{Choice, Integer, Number};
+use orion_sdk::parameters::{Choice, Integer};
 use orion_sdk::perturb::perturb;
 use orion_sdk::random::Random;
 use orion_sdk::text::normalise;
+use orion_sdk::usual::{DENSE_WEIGHT, DEPTH, ORIGINAL_WEIGHT};
 use orion_sdk::{
     Description, Error, Event, Expanded, Hit, Host, Outcome, Query, Request, Retrieved, Retriever, Strategy,
 };
@@ -23,35 +24,6 @@ const RETRIEVER: Choice<Retriever> = Choice {
     name: "retriever",
     choices: &[("hybrid", Retriever::Hybrid), ("dense", Retriever::Dense), ("lexical", Retriever::Lexical)],
     help: "what looks queries up",
-};
-
-/// As in `beam`.
-const DENSE_WEIGHT: Number = Number {
-    name: "dense-weight",
-    default: 0.5,
-    min: 0.0,
-    max: 1.0,
-    optional: true,
-    help: "share of the dense score in hybrid rankings; `none` is reciprocal rank fusion",
-};
-
-/// As in `beam`.
-const ORIGINAL_WEIGHT: Number = Number {
-    name: "original-weight",
-    default: 0.5,
-    min: 0.0,
-    max: 1.0,
-    optional: false,
-    help: "share of the user's own query in the fusion",
-};
-
-/// As in `beam`.
-const DEPTH: Integer = Integer {
-    name: "depth",
-    default: 100,
-    min: 1,
-    max: 1000,
-    help: "hits taken from each retrieval, at least k",
 };
 
 /// Draws for one variant before the search makes do with fewer.

@@ -6,8 +6,8 @@
 //! through one.
 //!
 //! The types are those of the contract (`wit/orion.wit`), generated into [`bindings`] and named here; what the SDK
-//! adds is parameters ([`parameters`]), fusion ([`fusion`]), seeded randomness ([`random`]), words and snippets
-//! ([`text`]) and blind query perturbation ([`mod@perturb`]).
+//! adds is parameters ([`parameters`], those that several strategies share in [`usual`]), fusion ([`fusion`]), seeded
+//! randomness ([`random`]), words and snippets ([`text`], [`reading`]) and blind query perturbation ([`mod@perturb`]).
 //!
 //! Absences: a strategy sees no file, no clock, no network and no randomness but its request's seed.
 
@@ -20,7 +20,9 @@ pub mod mock;
 pub mod parameters;
 pub mod perturb;
 pub mod random;
+pub mod reading;
 pub mod text;
+pub mod usual;
 
 pub use bindings::orion::search::about::{Description, Kind, Parameter};
 pub use bindings::orion::search::budget::Remaining;
