@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tree::expect_none;
 
 /// Crate, and those of ours that it may name. What is not listed is forbidden, for builds and tests alike.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("orion-kernels", &[]),
     ("orion-eval", &[]),
     ("orion-index", &["orion-kernels"]),
@@ -19,6 +19,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("orion-sdk", &[]),
     ("orion-plain", &["orion-sdk"]),
     ("orion-beam", &["orion-sdk"]),
+    ("orion-archetypes", &["orion-sdk"]),
     ("orion-bundle", &[]),
     ("orion-hostile-guest", &[]),
     (
@@ -34,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "orion-sdk",
             "orion-plain",
             "orion-beam",
+            "orion-archetypes",
             "orion-bundle",
         ],
     ),

@@ -1,0 +1,3 @@
+//! The component `breadth-first-explorer`.
+
+orion_sdk::export!(orion_archetypes::BreadthFirstExplorer);

@@ -1,0 +1,3 @@
+//! The component `depth-first-driller`.
+
+orion_sdk::export!(orion_archetypes::DepthFirstDriller);

@@ -1,0 +1,3 @@
+//! The component `early-success-validator`.
+
+orion_sdk::export!(orion_archetypes::EarlySuccessValidator);

@@ -1,0 +1,3 @@
+//! The component `greedy-hill-climber`.
+
+orion_sdk::export!(orion_archetypes::GreedyHillClimber);

@@ -1,0 +1,3 @@
+//! The component `pseudo-document`.
+
+orion_sdk::export!(orion_archetypes::PseudoDocument);

@@ -1,0 +1,3 @@
+//! The component `random-walk-wanderer`.
+
+orion_sdk::export!(orion_archetypes::RandomWalkWanderer);
