@@ -13,19 +13,23 @@ mod check;
 pub mod contract;
 mod embedded;
 mod engine;
+mod failure;
 mod fault;
 mod host;
 mod limiter;
 mod limits;
 mod load;
 mod local_policy;
+mod measure;
 mod outcome;
 mod record;
 mod run;
+pub mod scripted;
 mod self_assessment;
 mod services;
 mod state;
 mod trace;
+mod trace_file;
 
 pub use orion_index as index;
 pub use orion_policy as policy;
@@ -35,11 +39,12 @@ pub use cancel::CancelToken;
 pub use check::CheckError;
 pub use contract::Hit;
 pub use embedded::EmbeddedRetriever;
+pub use failure::GuestFailure;
 pub use host::{Host, HostError, HostOptions};
 pub use limits::Limits;
 pub use load::{LoadError, OptionError, Strategy};
 pub use outcome::{Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request};
-pub use record::{RECORDING_VERSION, RecordedAnswer, RecordedCall, Recording};
+pub use record::{Divergence, MadeCall, RECORDING_VERSION, RecordedAnswer, RecordedCall, Recording};
 pub use run::ReplayError;
 pub use self_assessment::{SelfAssessment, relevance_sentence};
 pub use services::{
@@ -47,3 +52,4 @@ pub use services::{
     Usage,
 };
 pub use trace::{Branch, CallRecord, LogLine, SearchTrace, TRACE_VERSION};
+pub use trace_file::{Replayed, TRACE_FILE_VERSION, TraceFile, TraceFileError};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bindings::Outcome as GuestOutcome;
 use crate::contract::{Hit, Setting};
+use crate::failure::GuestFailure;
 use crate::fault::Fault;
 use crate::state::Ended;
 use crate::trace::SearchTrace;
@@ -52,6 +53,9 @@ pub struct Outcome {
     pub options: Vec<Setting>,
     /// Why this is not the strategy's answer.
     pub degraded: Option<Degraded>,
+    /// What its author should know of the failure; only where the guest itself failed and left something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<GuestFailure>,
     /// What the search used.
     pub cost: Cost,
     /// The search tree.
@@ -134,6 +138,9 @@ pub struct Cost {
     pub tokens_decoded: u64,
     /// Policy nodes made.
     pub nodes: u64,
+    /// Calls of any host function.
+    #[serde(default)]
+    pub host_calls: u64,
     /// Milliseconds in the policy.
     pub model_ms: f64,
     /// Milliseconds in retrieval.

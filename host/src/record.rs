@@ -46,8 +46,37 @@ pub struct RecordedCall {
     pub call: String,
     /// SHA-256 of the arguments in their JSON form, first 16 hexadecimal digits.
     pub arguments: String,
+    /// The arguments themselves, for people and for [`Divergence`]; `arguments` decides.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub asked: serde_json::Value,
     /// The answer.
     pub answer: RecordedAnswer,
+}
+
+/// Where a replayed guest first did something else than the recorded one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// 1-based number among the recorded calls.
+    pub call: usize,
+    /// What was recorded; `None` where the recording had ended.
+    pub expected: Option<MadeCall>,
+    /// What the guest did; `None` where it ended without this call.
+    pub got: Option<MadeCall>,
+}
+
+/// A call without its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MadeCall {
+    /// Interface and function.
+    pub call: String,
+    /// Its arguments; null in recordings that kept only their digest.
+    pub asked: serde_json::Value,
+}
+
+impl From<&RecordedCall> for MadeCall {
+    fn from(recorded: &RecordedCall) -> Self {
+        Self { call: recorded.call.clone(), asked: recorded.asked.clone() }
+    }
 }
 
 /// What the guest was told.
@@ -102,6 +131,7 @@ pub(crate) enum Journal {
         calls: Vec<RecordedCall>,
         next: usize,
         ended: Option<Degraded>,
+        diverged: Option<Divergence>,
     },
 }
 
@@ -110,7 +140,7 @@ impl Journal {
         // A guest that still answered after its cancellation was not stopped: no plain ranking was looked up.
         let was_stopped = recording.calls.last().is_some_and(|call| call.call == PLAIN_CALL);
         let ended = recording.ended.clone().filter(|_| was_stopped);
-        Self::Read { calls: recording.calls.clone(), next: 0, ended }
+        Self::Read { calls: recording.calls.clone(), next: 0, ended, diverged: None }
     }
 
     /// Runs `work` and notes its answer, or reads the answer that was noted.
@@ -129,22 +159,30 @@ impl Journal {
         match self {
             Self::Off => Ok(work.await),
             Self::Write(calls) => {
+                let asked = serde_json::to_value(arguments).map_err(unrecordable)?;
                 let arguments = digest(arguments)?;
                 let result = work.await;
                 let answer = match &result {
                     Ok(value) => RecordedAnswer::Value(serde_json::to_value(value).map_err(unrecordable)?),
                     Err(error) => error.into(),
                 };
-                calls.push(RecordedCall { call: call.to_owned(), arguments, answer });
+                calls.push(RecordedCall { call: call.to_owned(), arguments, asked, answer });
                 Ok(result)
             }
-            Self::Read { calls, next, .. } => {
+            Self::Read { calls, next, diverged, .. } => {
                 let index = *next;
                 let got = format!("{call} {}", digest(arguments)?);
-                let Some(recorded) = calls.get(index) else {
+                let recorded = calls.get(index);
+                let expected = recorded.map(|recorded| format!("{} {}", recorded.call, recorded.arguments));
+                if expected.as_ref() != Some(&got) && diverged.is_none() {
+                    let asked = serde_json::to_value(arguments).map_err(unrecordable)?;
+                    let made = MadeCall { call: call.to_owned(), asked };
+                    let expected = recorded.map(MadeCall::from);
+                    *diverged = Some(Divergence { call: index + 1, expected, got: Some(made) });
+                }
+                let (Some(recorded), Some(expected)) = (recorded, expected) else {
                     return Err(Fault::ReplayEnded { index, got });
                 };
-                let expected = format!("{} {}", recorded.call, recorded.arguments);
                 if expected != got {
                     return Err(Fault::ReplayDiverged { index, expected, got });
                 }
@@ -157,13 +195,22 @@ impl Journal {
     /// How the recorded search was ended from outside, once its guest's last call is replayed: what the guest computed
     /// after that depended on the clock.
     pub(crate) fn stopped(&self) -> Option<Degraded> {
-        let Self::Read { calls, next, ended } = self else { return None };
+        let Self::Read { calls, next, ended, .. } = self else { return None };
         let is_past = calls.get(*next).is_none_or(|call| call.call == PLAIN_CALL);
         ended.clone().filter(|_| is_past)
     }
 
     pub(crate) fn is_replay(&self) -> bool {
         matches!(self, Self::Read { .. })
+    }
+
+    /// Where a replay left the recording, if it did: calls that it never made count.
+    pub(crate) fn divergence(self) -> Option<Divergence> {
+        let Self::Read { calls, next, diverged, .. } = self else { return None };
+        let unmade = || calls.get(next).map(|recorded| (next + 1, MadeCall::from(recorded)));
+        diverged.or_else(|| {
+            unmade().map(|(call, expected)| Divergence { call, expected: Some(expected), got: None })
+        })
     }
 
     /// The calls that were written.

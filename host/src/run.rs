@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::load::Strategy;
 use crate::outcome::{Answered, Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request, check_answer};
-use crate::record::{Journal, PLAIN_CALL, RECORDING_VERSION, RecordedCall, Recording};
+use crate::record::{Divergence, Journal, PLAIN_CALL, RECORDING_VERSION, Recording};
 use crate::services::{Generate, Metered, Nowhere, Services, Usage};
 use crate::state::{Ended, SearchState, Stop, Work, error_text};
 use crate::trace::{SearchTrace, TRACE_VERSION};
@@ -77,7 +77,7 @@ impl Host {
     ) -> (Outcome, Recording) {
         let (asked, limits) = (request.clone(), limits.clone());
         let journal = Journal::Write(Vec::new());
-        let (outcome, calls) = self.run(strategy, request, services, &limits, cancel, journal).await;
+        let (outcome, journal) = self.run(strategy, request, services, &limits, cancel, journal).await;
         let ended = outcome.degraded.clone().filter(|degraded| {
             use DegradedKind::{BreakerOpen, Cancelled, Deadline, Overloaded};
             matches!(degraded.kind, Deadline | Cancelled | Overloaded | BreakerOpen)
@@ -89,20 +89,42 @@ impl Host {
             limits,
             has_policy: services.generate.is_some(),
             ended,
-            calls: calls.unwrap_or_default(),
+            calls: journal.finish().unwrap_or_default(),
         };
         (outcome, recording)
+    }
+
+    /// [`Host::search_recorded`] from a thread that may wait.
+    pub fn search_recorded_blocking(
+        &self,
+        strategy: &Strategy,
+        request: Request,
+        services: &Services,
+        limits: &Limits,
+        cancel: CancelToken,
+    ) -> (Outcome, Recording) {
+        self.block_on(self.search_recorded(strategy, request, services, limits, cancel))
     }
 
     /// The outcome of a recorded search, from its recording alone. A search that its clock ended is replayed to its
     /// last recorded call.
     pub async fn replay(&self, strategy: &Strategy, recording: &Recording) -> Result<Outcome, ReplayError> {
-        if recording.version != RECORDING_VERSION {
-            return Err(ReplayError::Version(recording.version));
-        }
         if recording.component != strategy.component {
             let (expected, got) = (recording.component.clone(), strategy.component.clone());
             return Err(ReplayError::Component { expected, got });
+        }
+        Ok(self.replay_with(strategy, recording).await?.0)
+    }
+
+    /// [`Host::replay`] with any component, usually a changed one: what it makes of the recorded answers, and where it
+    /// first did something else than the recorded one. After that point the outcome is the plain ranking's.
+    pub async fn replay_with(
+        &self,
+        strategy: &Strategy,
+        recording: &Recording,
+    ) -> Result<(Outcome, Option<Divergence>), ReplayError> {
+        if recording.version != RECORDING_VERSION {
+            return Err(ReplayError::Version(recording.version));
         }
         let services = Services {
             retrieve: Arc::new(Nowhere),
@@ -111,10 +133,19 @@ impl Host {
         };
         let journal = Journal::read(recording);
         let (request, limits) = (recording.request.clone(), &recording.limits);
-        let (mut outcome, _) =
+        let (mut outcome, journal) =
             self.run(strategy, request, &services, limits, CancelToken::new(), journal).await;
         outcome.degraded = outcome.degraded.or_else(|| recording.ended.clone());
-        Ok(outcome)
+        Ok((outcome, journal.divergence()))
+    }
+
+    /// [`Host::replay_with`] from a thread that may wait.
+    pub fn replay_blocking(
+        &self,
+        strategy: &Strategy,
+        recording: &Recording,
+    ) -> Result<(Outcome, Option<Divergence>), ReplayError> {
+        self.block_on(self.replay_with(strategy, recording))
     }
 
     async fn run(
@@ -125,7 +156,7 @@ impl Host {
         limits: &Limits,
         cancel: CancelToken,
         journal: Journal,
-    ) -> (Outcome, Option<Vec<RecordedCall>>) {
+    ) -> (Outcome, Journal) {
         let started = Instant::now();
         let stop = Stop::new(limits, cancel, journal.is_replay());
         let mut state = SearchState::new(limits.clone(), Some(services), stop);
@@ -156,6 +187,7 @@ impl Host {
             tokens_prefilled: usage.prefilled_tokens,
             tokens_decoded: usage.decoded_tokens,
             nodes: state.spent.nodes,
+            host_calls: state.spent.host_calls,
             model_ms: state.model_ms,
             retrieval_ms: state.retrieval_ms,
             total_ms: started.elapsed().as_secs_f64() * 1e3,
@@ -172,8 +204,9 @@ impl Host {
             log: state.log,
         };
         let Answered { ranking, confidence, options } = answered;
-        let outcome = Outcome { ranking, confidence, options, degraded, cost, trace, call_ms: state.call_ms };
-        (outcome, state.journal.finish())
+        let (failure, call_ms) = (state.failure, state.call_ms);
+        let outcome = Outcome { ranking, confidence, options, degraded, failure, cost, trace, call_ms };
+        (outcome, state.journal)
     }
 
     /// Runs the guest to its end or to its time's end. A cancelled guest may still answer in its grace; the answer then
@@ -220,8 +253,14 @@ impl Host {
         let was_cancelled = stop.is_cancelled().then(|| Degraded::from_end(Ended::Cancelled));
         let result = match ended {
             Err(ended) => Err(Degraded::from_end(ended)),
-            Ok(Err(trap)) => Err(Degraded::from_trap(&trap, store.data().last_words())),
-            Ok(Ok(Err(error))) => Err(Degraded::new(DegradedKind::Failed, error_text(&error))),
+            Ok(Err(trap)) => {
+                store.data_mut().note_failure(Some(&trap), None);
+                Err(Degraded::from_trap(&trap, store.data().last_words()))
+            }
+            Ok(Ok(Err(error))) => {
+                store.data_mut().note_failure(None, Some(&error));
+                Err(Degraded::new(DegradedKind::Failed, error_text(&error)))
+            }
             Ok(Ok(Ok(answer))) => check_answer(answer, request.k, &store.data().seen)
                 .map(|answered| (answered, was_cancelled.clone())),
         };

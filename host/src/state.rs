@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::cancel::CancelToken;
 use crate::contract::{Error, Level, Node};
+use crate::failure::{GuestFailure, MESSAGE_BYTES, printable};
 use crate::fault::Fault;
 use crate::limiter::MemoryLimiter;
 use crate::limits::Limits;
@@ -123,6 +124,10 @@ pub(crate) struct SearchState {
     pub(crate) calls: Vec<CallRecord>,
     pub(crate) call_ms: Vec<f32>,
     pub(crate) log: Vec<LogLine>,
+    /// What the guest logged at error level since it last logged anything else, lines kept.
+    pub(crate) complaint: String,
+    /// How the guest failed, once it has.
+    pub(crate) failure: Option<GuestFailure>,
     pub(crate) retrieval_ms: f64,
     pub(crate) model_ms: f64,
     pub(crate) journal: Journal,
@@ -150,6 +155,8 @@ impl SearchState {
             calls: Vec::new(),
             call_ms: Vec::new(),
             log: Vec::new(),
+            complaint: String::new(),
+            failure: None,
             retrieval_ms: 0.0,
             model_ms: 0.0,
             journal: Journal::Off,
@@ -213,6 +220,30 @@ impl SearchState {
     /// The guest's last logged error: where it panicked with a log, the panic's message.
     pub(crate) fn last_words(&self) -> Option<&str> {
         self.log.iter().rev().find(|line| line.level == Level::Error).map(|line| line.message.as_str())
+    }
+
+    /// Keeps what a guest logs for the case that it fails right afterwards.
+    pub(crate) fn note_complaint(&mut self, level: Level, message: &str) {
+        if level != Level::Error {
+            self.complaint.clear();
+            return;
+        }
+        let room = MESSAGE_BYTES.saturating_sub(self.complaint.len());
+        if room > 0 {
+            self.complaint.push_str(&printable(message, room));
+            self.complaint.push('\n');
+        }
+    }
+
+    /// Keeps what the author of a failed guest should know: its last words, or the error that it answered.
+    pub(crate) fn note_failure(&mut self, error: Option<&wasmtime::Error>, answered: Option<&Error>) {
+        let answered = answered.and_then(|error| match error {
+            Error::Other((_, message)) => Some(printable(message, MESSAGE_BYTES)),
+            _ => None,
+        });
+        let complaint = self.complaint.trim_end();
+        let message = if complaint.is_empty() { answered.as_deref() } else { Some(complaint) };
+        self.failure = GuestFailure::new(message, error);
     }
 
     /// The session's nodes for a guest's handles. Errors: a handle that this search never gave out.

@@ -158,6 +158,13 @@ impl Terminal {
         bar
     }
 
+    /// A sign of life beside work whose length is not known.
+    pub fn spinner(&self, what: &str) -> ProgressBar {
+        let bar = self.start(what, None);
+        bar.set_style(style("{spinner} {msg}  {elapsed}"));
+        bar
+    }
+
     fn start(&self, what: &str, total: Option<u64>) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         if self.quiet {

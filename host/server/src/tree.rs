@@ -31,7 +31,7 @@ pub type Documents = BTreeMap<String, Shown>;
 const HITS_SHOWN: usize = 3;
 /// Narrowest column for prose: deep trees run over the right edge rather than into a column of letters.
 const NARROWEST: usize = 32;
-/// Most branches drawn; beyond that a tree on a terminal is no picture any more, and `--trace-file` has it all.
+/// Most branches drawn; beyond that a tree on a terminal is no picture any more, and `--trace FILE` has it all.
 const BRANCHES_SHOWN: usize = 400;
 
 /// The ids whose titles [`draw_tree`] shows.

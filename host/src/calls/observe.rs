@@ -41,6 +41,7 @@ impl log::Host for SearchState {
         if self.spent.log_lines > self.limits.log_lines {
             return Err(Fault::Flood { what: "log lines", limit: self.limits.log_lines }.into());
         }
+        self.note_complaint(level, &message);
         let message = one_line(&message, self.limits.log_line_bytes);
         match level {
             Level::Debug => tracing::debug!(target: "orion::guest", "{message}"),

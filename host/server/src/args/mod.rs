@@ -10,10 +10,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::terminal::ColorChoice;
 
 mod index;
+mod plugin;
 mod search;
 
 pub use index::{IndexCommand, LanguageChoice};
-pub use search::{BudgetArgs, DemoArgs, EvalArgs, PluginCommand, SearchArgs, StrategyArgs};
+pub use plugin::{PluginBenchArgs, PluginCommand, PluginReplayArgs, PluginRunArgs, PluginTestArgs};
+pub use search::{BudgetArgs, DemoArgs, EvalArgs, SearchArgs, StrategyArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -106,7 +108,7 @@ pub enum Command {
     /// Get and locate the dense encoder
     #[command(subcommand, arg_required_else_help = true)]
     Models(ModelsCommand),
-    /// Run strategies from component files
+    /// Test, run, replay and time strategies from component files
     #[command(subcommand, arg_required_else_help = true)]
     Plugin(PluginCommand),
     /// Hold a policy checkpoint against recorded numbers

@@ -1,8 +1,8 @@
-//! `orion search`, `eval`, `demo` and `plugin run` as typed.
+//! `orion search`, `eval` and `demo` as typed.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use crate::places::IndexName;
 
@@ -51,7 +51,7 @@ pub struct BudgetArgs {
 /// `orion search`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  orion search \"who wrote the letter\" --index notes\n  orion search \"zinc in soil\" --index notes --strategy lexical --k 5 --json\n  orion search \"zinc in soil\" --index notes --turns 3 --beam 2 --width 2 --trace\n  orion search \"budget\" --index notes --filter 'year >= 2019 AND lang:en'"
+    after_help = "Examples:\n  orion search \"who wrote the letter\" --index notes\n  orion search \"zinc in soil\" --index notes --strategy lexical --k 5 --json\n  orion search \"zinc in soil\" --index notes --turns 3 --beam 2 --width 2 --trace\n  orion search \"zinc in soil\" --index notes --trace zinc.trace.json\n  orion search \"budget\" --index notes --filter 'year >= 2019 AND lang:en'"
 )]
 pub struct SearchArgs {
     /// What to look for
@@ -71,12 +71,9 @@ pub struct SearchArgs {
     /// Seed of sampling; same seed, same search
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
-    /// Print the search tree before the ranking
-    #[arg(long)]
-    pub trace: bool,
-    /// Write the whole trace to a file as JSON
-    #[arg(long, value_name = "FILE")]
-    pub trace_file: Option<PathBuf>,
+    /// Print the search tree before the ranking; with a file, also record the search there for `orion plugin replay`
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub trace: Option<Option<PathBuf>>,
     /// Parameters of the strategy.
     #[command(flatten)]
     pub strategy_args: StrategyArgs,
@@ -170,41 +167,4 @@ pub struct DemoArgs {
     /// Parameters of the strategy.
     #[command(flatten)]
     pub strategy_args: StrategyArgs,
-}
-
-/// `orion plugin …`
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Load a component, then search with it
-    #[command(
-        after_help = "Examples:\n  orion plugin run my-strategy.wasm --query \"zinc in soil\" --index notes --trace"
-    )]
-    Run {
-        /// The component
-        file: PathBuf,
-        /// What to look for
-        #[arg(long)]
-        query: String,
-        /// The index to search
-        #[arg(long, value_name = "NAME")]
-        index: IndexName,
-        /// Documents wanted, 1 to 1000
-        #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
-        k: u32,
-        /// Seed of sampling
-        #[arg(long, default_value_t = 1, value_name = "N")]
-        seed: u64,
-        /// Print the search tree before the ranking
-        #[arg(long)]
-        trace: bool,
-        /// Write the whole trace to a file as JSON
-        #[arg(long, value_name = "FILE")]
-        trace_file: Option<PathBuf>,
-        /// Parameters of the strategy.
-        #[command(flatten)]
-        strategy_args: StrategyArgs,
-        /// What the search may spend.
-        #[command(flatten)]
-        budget: BudgetArgs,
-    },
 }

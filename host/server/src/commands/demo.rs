@@ -92,7 +92,7 @@ fn get_encoder(args: &DemoArgs, session: &Session) -> Result<(), Failure> {
 }
 
 /// The bundled corpus as an index in the data folder, made anew for each version of the program.
-fn index_corpus(engine: &Engine<'_>, session: &Session) -> Result<Index, Failure> {
+pub(super) fn index_corpus(engine: &Engine<'_>, session: &Session) -> Result<Index, Failure> {
     let documents = corpus::documents()?;
     let has_encoder = engine.encoder()?.is_some();
     let kind = if has_encoder { "hybrid" } else { "lexical" };

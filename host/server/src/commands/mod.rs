@@ -8,18 +8,13 @@ mod doctor;
 mod eval;
 mod index;
 mod models;
+mod plugin;
 mod policy;
 mod search;
 mod strategies;
 mod tune;
 
-use crate::{
-    Verdict,
-    args::{Command, PluginCommand},
-    failure::Failure,
-    places::Places,
-    terminal::Terminal,
-};
+use crate::{Verdict, args::Command, failure::Failure, places::Places, terminal::Terminal};
 
 /// What every command starts from.
 pub struct Session {
@@ -43,30 +38,7 @@ pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure>
         Command::Eval(args) => eval::run(&args, session),
         Command::Strategies { name } => strategies::run(name.as_deref(), session),
         Command::Models(command) => models::run(&command, session),
-        Command::Plugin(PluginCommand::Run {
-            file,
-            query,
-            index,
-            k,
-            seed,
-            trace,
-            trace_file,
-            strategy_args,
-            budget,
-        }) => search::run_plugin(
-            &search::PluginOrder {
-                file: &file,
-                query,
-                index,
-                k,
-                seed,
-                trace,
-                trace_file,
-                strategy_args,
-                budget,
-            },
-            session,
-        ),
+        Command::Plugin(command) => plugin::run(command, session),
         Command::Policy(command) => policy::run(&command, session),
         Command::Doctor => doctor::run(session),
     }

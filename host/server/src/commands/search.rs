@@ -1,4 +1,4 @@
-//! `orion search` and `orion plugin run`: one query, one strategy, one ranking.
+//! `orion search`: one query, one strategy, one ranking. `orion plugin run` searches through the same [`search`].
 
 use std::{
     path::{Path, PathBuf},
@@ -6,15 +6,15 @@ use std::{
 };
 
 use orion_host::{
-    CancelToken, Limits, Outcome, Request, Strategy,
+    CancelToken, Limits, Outcome, Request, Strategy, TraceFile,
     index::{Filter, Index},
 };
 
 use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
-    args::{BudgetArgs, SearchArgs, StrategyArgs},
-    engine::{Engine, LoadedPolicy, WithoutEncoder, load_file},
+    args::{BudgetArgs, SearchArgs},
+    engine::{Engine, LoadedPolicy, WithoutEncoder},
     failure::{Explain, Failure},
     meant::{PolicyChoice, StrategyChoice, check_options, limits, strategy_options},
     places::IndexName,
@@ -22,23 +22,21 @@ use crate::{
     tree::{Documents, counted, draw_ranking, draw_tree, shown_ids},
 };
 
-/// `orion plugin run` with everything it was given.
-pub(super) struct PluginOrder<'a> {
-    pub(super) file: &'a Path,
-    pub(super) query: String,
-    pub(super) index: IndexName,
-    pub(super) k: u32,
-    pub(super) seed: u64,
-    pub(super) trace: bool,
-    pub(super) trace_file: Option<PathBuf>,
-    pub(super) strategy_args: StrategyArgs,
-    pub(super) budget: BudgetArgs,
+/// How an answer is shown.
+pub(super) struct Showing<'a> {
+    /// The tree before the ranking.
+    pub(super) tree: bool,
+    /// Where the search is recorded.
+    pub(super) trace_file: Option<&'a Path>,
+    /// The component's file, where the reader is its author: failures are shown with message and frames.
+    pub(super) authors_file: Option<&'a Path>,
 }
 
-/// How an answer is shown.
-struct Showing<'a> {
-    trace: bool,
-    trace_file: Option<&'a Path>,
+impl<'a> Showing<'a> {
+    /// As `--trace [FILE]` asks for it.
+    pub(super) fn new(trace: Option<&'a Option<PathBuf>>, authors_file: Option<&'a Path>) -> Self {
+        Self { tree: trace.is_some(), trace_file: trace.and_then(Option::as_deref), authors_file }
+    }
 }
 
 pub(super) fn run(args: &SearchArgs, session: &Session) -> Result<Verdict, Failure> {
@@ -52,27 +50,13 @@ pub(super) fn run(args: &SearchArgs, session: &Session) -> Result<Verdict, Failu
         seed: args.seed,
         options: strategy_options(&args.strategy_args)?,
     };
-    let showing = Showing { trace: args.trace, trace_file: args.trace_file.as_deref() };
+    let showing = Showing::new(args.trace.as_ref(), None);
     search(&engine, session, &args.index, &strategy, &choice.policy, request, &args.budget, &showing)
 }
 
-pub(super) fn run_plugin(order: &PluginOrder<'_>, session: &Session) -> Result<Verdict, Failure> {
-    let engine = Engine::new(session, &order.strategy_args.plugin)?;
-    let strategy = load_file(engine.host(), order.file)?;
-    let policy = PolicyChoice::parse(&order.strategy_args.policy)?;
-    let request = Request {
-        query: order.query.clone(),
-        k: order.k,
-        filter: None,
-        seed: order.seed,
-        options: strategy_options(&order.strategy_args)?,
-    };
-    let showing = Showing { trace: order.trace, trace_file: order.trace_file.as_deref() };
-    search(&engine, session, &order.index, &strategy, &policy, request, &order.budget, &showing)
-}
-
+/// One search, shown.
 #[expect(clippy::too_many_arguments, reason = "the meeting point of everything that a search is made of")]
-fn search(
+pub(super) fn search(
     engine: &Engine<'_>,
     session: &Session,
     index_name: &IndexName,
@@ -94,21 +78,32 @@ fn search(
     let index = engine.open_index(index_name)?;
     engine.warn_without_encoder()?;
     let policy = engine.policy(policy)?;
-    let outcome =
-        answer(engine, &index, strategy, policy.as_ref(), request, &limits(Limits::default(), budget));
-    if let Some(path) = showing.trace_file {
-        let json = serde_json::to_string_pretty(&outcome.trace).attempt("writing the trace as JSON")?;
-        std::fs::write(path, json + "\n").attempt(format!("writing `{}`", path.display()))?;
-    }
+    let limits = limits(Limits::default(), budget);
+    let outcome = match showing.trace_file {
+        None => answer(engine, &index, strategy, policy.as_ref(), request, &limits),
+        Some(path) => {
+            let services = engine.services(&index, policy.as_ref(), WithoutEncoder::Substitute);
+            let host = engine.host();
+            let (outcome, recording) =
+                host.search_recorded_blocking(strategy, request, &services, &limits, CancelToken::new());
+            TraceFile::new(strategy, showing.authors_file, outcome.clone(), recording)
+                .write(path)
+                .attempt("recording the search")?;
+            outcome
+        }
+    };
     let ids = outcome.ranking.iter().map(|hit| hit.id.clone()).chain(shown_ids(&outcome.trace));
     let documents = engine.shown(&index, ids)?;
     if session.terminal.json {
-        session.terminal.print_json(&to_json(&outcome, &documents, showing.trace))?;
+        session.terminal.print_json(&to_json(&outcome, &documents, showing.tree))?;
     } else {
-        session.terminal.print(&to_text(&outcome, &documents, showing.trace, &session.terminal))?;
+        session.terminal.print(&to_text(&outcome, &documents, showing.tree, &session.terminal))?;
         session.terminal.say(&summary(&outcome));
     }
     warn_if_degraded(&outcome, &session.terminal);
+    if let (Some(failure), Some(_)) = (&outcome.failure, showing.authors_file) {
+        session.terminal.warn(&failure.to_string());
+    }
     Ok(if outcome.ranking.is_empty() { Verdict::NoAnswer } else { Verdict::Answered })
 }
 
@@ -186,6 +181,7 @@ fn to_json(outcome: &Outcome, documents: &Documents, with_trace: bool) -> serde_
         "ranking": ranking,
         "confidence": outcome.confidence,
         "degraded": outcome.degraded,
+        "failure": outcome.failure,
         "cost": outcome.cost,
     });
     if with_trace {
