@@ -86,7 +86,7 @@ fn the_short_help() {
           eval        Measure strategies on a judged collection: Table A
           strategies  List strategies with their parameters
           models      Get and locate the dense encoder
-          plugin      Run strategies from component files
+          plugin      Test, run, replay and time strategies from component files
           policy      Hold a policy checkpoint against recorded numbers
           doctor      Say what this machine offers and what Orion found on it
 

@@ -76,7 +76,6 @@ fn a_scenario_is_written_then_holds_then_fails_readably() {
         [[expect.branch]]
         parent = "none"
         turn = 0
-        thinks = ""
         query = "why does the outdoor unit stop"
         retriever = "hybrid"
         finds = ["defrost", "tariff"]
@@ -255,7 +254,6 @@ fn recorded_searches_replay_and_changed_components_are_caught() {
              +       "text": "why does the outdoor unit stop"
              +     }
                  ]
-
     "#]]
     .assert_eq(&other.stdout[end..]);
     let path = sandbox.path().join(trace);
