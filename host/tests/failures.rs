@@ -1,16 +1,18 @@
 //! What the author of a failed guest gets to see: its message with line breaks, and the functions it stood in.
 mod common;
 
-use common::{component_from_text, hostile_component, options, services, text_guest};
-use orion_host::{CancelToken, GuestFailure, Host, Limits, Outcome, Request};
+use std::sync::Arc;
+
+use common::{FakeRetrieve, component_from_text, hostile_component, options, text_guest};
+use orion_host::{CancelToken, GuestFailure, Host, Limits, Outcome, Request, Services};
 
 fn search(component: &[u8], behaviour: Option<&str>) -> Outcome {
     let host = Host::new(options()).expect("a host");
     let strategy = host.load_bytes("failing", component).expect("a strategy");
-    let cancel = CancelToken::new();
+    let services = Services::retrieval_only(Arc::new(FakeRetrieve::default()));
     let options = behaviour.map(|name| ("behaviour".to_owned(), name.to_owned()));
     let request = Request { options: options.into_iter().collect(), ..Request::new("a query", 5) };
-    host.search_blocking(&strategy, request, &services(&cancel), &Limits::unhurried(), cancel)
+    host.search_blocking(&strategy, request, &services, &Limits::unhurried(), CancelToken::new())
 }
 
 #[test]
