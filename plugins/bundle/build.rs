@@ -16,8 +16,26 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 use wit_parser::WorldItem;
 
 /// What is built: each package and its components, in the order in which `components()` lists them.
-const PACKAGES: &[(&str, &[&str])] =
-    &[("orion-plain", &["lexical", "dense", "hybrid", "rm3", "perturb"]), ("orion-beam", &["blind", "beam"])];
+const PACKAGES: &[(&str, &[&str])] = &[
+    ("orion-plain", &["lexical", "dense", "hybrid", "rm3", "perturb"]),
+    ("orion-beam", &["blind", "beam"]),
+    (
+        "orion-archetypes",
+        &[
+            "adaptive-context-learner",
+            "random-walk-wanderer",
+            "breadth-first-explorer",
+            "depth-first-driller",
+            "wrong-direction-specialist",
+            "early-success-validator",
+            "exploitation-heavy-validator",
+            "greedy-hill-climber",
+            "best-first-hypothesis-selector",
+            "multi-beam-parallel",
+            "pseudo-document",
+        ],
+    ),
+];
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -35,6 +53,9 @@ const INPUTS: &[&str] = &[
     "plugins/beam/Cargo.toml",
     "plugins/beam/src",
     "plugins/beam/components",
+    "plugins/archetypes/Cargo.toml",
+    "plugins/archetypes/src",
+    "plugins/archetypes/components",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -59,7 +80,8 @@ fn build() -> Result<()> {
 
     let mut listing = String::from("&[\n");
     for name in PACKAGES.iter().flat_map(|(_, names)| *names) {
-        let module = fs::read(modules.join(format!("{name}.wasm")))?;
+        // Cargo names a library's file as code names the library.
+        let module = fs::read(modules.join(format!("{}.wasm", name.replace('-', "_"))))?;
         let component = componentise(name, &module)?;
         fs::write(out.join(format!("{name}.wasm")), component)?;
         listing += &format!(

@@ -14,7 +14,7 @@ pub struct Component {
 
 static COMPONENTS: &[Component] = include!(concat!(env!("OUT_DIR"), "/components.rs"));
 
-/// All standard strategies, plain ones first.
+/// All standard strategies, plain ones first, archetypes last.
 pub fn components() -> &'static [Component] {
     COMPONENTS
 }
@@ -31,7 +31,21 @@ mod tests {
     #[test]
     fn every_standard_strategy_is_there_and_small() {
         let names: Vec<&str> = components().iter().map(|component| component.name).collect();
-        assert_eq!(names, ["lexical", "dense", "hybrid", "rm3", "perturb", "blind", "beam"]);
+        let first = ["lexical", "dense", "hybrid", "rm3", "perturb", "blind", "beam"];
+        let archetypes = [
+            "adaptive-context-learner",
+            "random-walk-wanderer",
+            "breadth-first-explorer",
+            "depth-first-driller",
+            "wrong-direction-specialist",
+            "early-success-validator",
+            "exploitation-heavy-validator",
+            "greedy-hill-climber",
+            "best-first-hypothesis-selector",
+            "multi-beam-parallel",
+            "pseudo-document",
+        ];
+        assert_eq!(names, [first.as_slice(), &archetypes].concat());
         for component in components() {
             // The preamble of a component: magic, version 0x0d, layer 1.
             assert_eq!(component.bytes[..8], *b"\0asm\x0d\0\x01\0", "{}", component.name);

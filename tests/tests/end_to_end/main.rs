@@ -3,6 +3,7 @@
 //! `world` builds what all tests share, once. The dense half needs the sentence encoder; see [`orion_tests::minilm`].
 
 mod adaptive;
+mod archetypes;
 mod degraded;
 mod one_shot;
 mod world;

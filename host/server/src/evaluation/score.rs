@@ -24,7 +24,21 @@ const SUCCESS_CUT: u32 = 10;
 /// Seed of the randomisation test: any fixed number makes tables repeatable.
 const TEST_SEED: u64 = 17;
 /// Strategies that act on what a policy makes of results; all others are controls.
-const ADAPTIVE: [&str; 2] = ["beam", "auto"];
+const ADAPTIVE: [&str; 13] = [
+    "beam",
+    "auto",
+    "adaptive-context-learner",
+    "random-walk-wanderer",
+    "breadth-first-explorer",
+    "depth-first-driller",
+    "wrong-direction-specialist",
+    "early-success-validator",
+    "exploitation-heavy-validator",
+    "greedy-hill-climber",
+    "best-first-hypothesis-selector",
+    "multi-beam-parallel",
+    "pseudo-document",
+];
 
 /// Name of the JSON table in a folder of runs.
 pub const TABLE_FILE: &str = "table.json";
