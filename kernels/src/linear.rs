@@ -121,7 +121,7 @@ impl Packed {
 
 /// The panels of a row-major matrix with rows of `in_features`.
 fn panels<N: Copy>(weight: &[f32], in_features: usize, narrow: impl Fn(f32) -> N) -> Vec<Line<N>> {
-    let rows = if in_features == 0 { 0 } else { weight.len() / in_features };
+    let rows = weight.len().checked_div(in_features).unwrap_or(0);
     let mut lines = vec![Line([narrow(0.0); LANES]); rows.div_ceil(LANES) * in_features];
     for (o, row) in weight.chunks_exact(in_features.max(1)).enumerate() {
         let panel = &mut lines[o / LANES * in_features..][..in_features];

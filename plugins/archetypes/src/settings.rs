@@ -1,6 +1,6 @@
 //! The parameters that all archetypes have; those of one alone are in its own file.
 
-use orion_sdk::fusion::{Fusion, RECIPROCAL_RANK_CONSTANT};
+use orion_sdk::fusion::Fusion;
 use orion_sdk::parameters::Integer;
 use orion_sdk::reading::Reading;
 use orion_sdk::usual::{DENSE_WEIGHT, DEPTH, ORIGINAL_WEIGHT, RETRIEVER, describe_sampling, sampling};
@@ -25,7 +25,7 @@ const CANDIDATES: Integer = Integer {
 };
 
 /// The rule that fuses the steps' rankings: as in `beam`.
-pub(crate) const FUSION: Fusion = Fusion::ReciprocalRank { constant: RECIPROCAL_RANK_CONSTANT };
+pub(crate) const FUSION: Fusion = Fusion::MinMax;
 
 /// The values of one request.
 #[derive(Clone, Debug)]

@@ -32,9 +32,10 @@ const PATIENCE: Integer = Integer {
     help: "stop after this many turns without a more confident branch, 0 never",
 };
 
+/// Scores by default: rank fusion lets a poor query's first places push good documents down (see `ORIGINAL_WEIGHT`).
 const FUSION: Choice<bool> = Choice {
     name: "fusion",
-    choices: &[("rrf", false), ("convex", true)],
+    choices: &[("convex", true), ("rrf", false)],
     help: "rule that fuses the retrievals",
 };
 
