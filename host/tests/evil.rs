@@ -185,7 +185,7 @@ evils! {
     // Lies about sizes and addresses.
     answers_beyond_its_memory: searching("i32.const 65530")
         => Plain(Trap, "pointer out of bounds");
-    answers_at_an_odd_address: searching("i32.const 257") => Plain(Trap, "pointer not aligned");
+    answers_at_an_odd_address: searching("i32.const 257") => Plain(Trap, "return pointer not aligned");
     answers_with_four_billion_hits:
         answering(r"\00\00\00\00\00\01\00\00\ff\ff\ff\ff\00\00\c0\7f\00\00\00\00\00\00\00\00", "")
         => Plain(Trap, "list pointer/length out of bounds of memory");
