@@ -129,12 +129,17 @@ fn make_private(_: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "private folders are known on unix only"))
 }
 
+/// Bytes that nobody can guess: for keys alone, never for anything that a result depends on.
+pub(crate) fn random_key() -> io::Result<[u8; KEY_BYTES]> {
+    let mut key = [0_u8; KEY_BYTES];
+    fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+    Ok(key)
+}
+
 fn read_or_make_key(folder: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let path = folder.join("key");
     if !path.exists() {
-        let mut key = [0_u8; KEY_BYTES];
-        fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
-        write_new(folder, "key", &key)?;
+        write_new(folder, "key", &random_key()?)?;
     }
     let key = fs::read(&path)?;
     <[u8; KEY_BYTES]>::try_from(key.as_slice()).map_err(|_| {

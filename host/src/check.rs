@@ -3,9 +3,13 @@
 //! The whole binary is parsed and validated, then its imports are held against the contract: a strategy gets the
 //! interfaces of `orion:search` and nothing else. Neighbours: `load.rs` calls this first, `engine.rs` enables the same
 //! WebAssembly features.
+use std::path::{Path, PathBuf};
+
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, Validator, WasmFeatures,
 };
+
+use crate::grants::{Grant, Grants};
 
 /// Interfaces that a strategy may import.
 pub(crate) const ALLOWED: [&str; 8] =
@@ -45,6 +49,16 @@ pub enum CheckError {
         /// The import as the component names it, version included.
         import: String,
     },
+    /// An import of the contract that the manifest does not grant.
+    #[error("import `{import}` needs the grant `{grant}`, which manifest `{}` does not give", manifest.display())]
+    NotGranted {
+        /// The import as the component names it, version included.
+        import: String,
+        /// What would have to stand among the manifest's grants.
+        grant: &'static str,
+        /// The manifest.
+        manifest: PathBuf,
+    },
     /// A function of the contract is missing.
     #[error("expected an exported function `{0}`, found none")]
     MissingExport(&'static str),
@@ -67,8 +81,15 @@ pub(crate) fn features() -> WasmFeatures {
         | WasmFeatures::COMPONENT_MODEL
 }
 
-/// Checks size, validity, imports and exports of `bytes`.
-pub(crate) fn check(bytes: &[u8], limit_bytes: u64) -> Result<(), CheckError> {
+/// What a manifest grants, and which manifest, for messages.
+#[derive(Clone, Copy)]
+pub(crate) struct Granted<'m> {
+    pub(crate) grants: &'m Grants,
+    pub(crate) manifest: &'m Path,
+}
+
+/// Checks size, validity, imports and exports of `bytes`. Without a manifest every import of the contract is granted.
+pub(crate) fn check(bytes: &[u8], limit_bytes: u64, granted: Option<Granted<'_>>) -> Result<(), CheckError> {
     let got_bytes = bytes.len() as u64;
     if got_bytes > limit_bytes {
         return Err(CheckError::TooLarge { limit_bytes, got_bytes });
@@ -86,7 +107,7 @@ pub(crate) fn check(bytes: &[u8], limit_bytes: u64) -> Result<(), CheckError> {
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 for import in imports {
                     let import = import.map_err(invalid)?;
-                    check_import(import.name.name, import.ty)?;
+                    check_import(import.name.name, import.ty, granted)?;
                 }
             }
             Payload::ComponentExportSection(exports) if depth == 0 => {
@@ -104,21 +125,31 @@ pub(crate) fn check(bytes: &[u8], limit_bytes: u64) -> Result<(), CheckError> {
 }
 
 /// Types carry no power; instances must be the contract's; anything else is a door.
-fn check_import(name: &str, kind: ComponentTypeRef) -> Result<(), CheckError> {
-    let is_allowed = match kind {
-        ComponentTypeRef::Type(_) => true,
-        ComponentTypeRef::Instance(_) => is_contract(name),
-        _ => false,
+fn check_import(name: &str, kind: ComponentTypeRef, granted: Option<Granted<'_>>) -> Result<(), CheckError> {
+    let interface = match kind {
+        ComponentTypeRef::Type(_) => return Ok(()),
+        ComponentTypeRef::Instance(_) => contract_interface(name),
+        _ => None,
     };
-    if is_allowed { Ok(()) } else { Err(CheckError::Import { import: name.to_owned() }) }
+    let Some(interface) = interface else { return Err(CheckError::Import { import: name.to_owned() }) };
+    let needed = Grant::ALL.into_iter().find(|grant| grant.name() == interface);
+    match (needed, granted) {
+        (Some(grant), Some(granted)) if !granted.grants.has(grant) => Err(CheckError::NotGranted {
+            import: name.to_owned(),
+            grant: grant.name(),
+            manifest: granted.manifest.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
-fn is_contract(name: &str) -> bool {
-    let Some((package, rest)) = name.split_once('/') else { return false };
-    let Some((interface, version)) = rest.split_once('@') else { return false };
-    let patch = version.strip_prefix(TRACK).unwrap_or_default();
+/// The interface's name, where the import is one of the contract's.
+fn contract_interface(name: &str) -> Option<&str> {
+    let (package, rest) = name.split_once('/')?;
+    let (interface, version) = rest.split_once('@')?;
+    let patch = version.strip_prefix(TRACK)?;
     let is_version = !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit());
-    package == PACKAGE && ALLOWED.contains(&interface) && is_version
+    (package == PACKAGE && ALLOWED.contains(&interface) && is_version).then_some(interface)
 }
 
 fn invalid(error: wasmparser::BinaryReaderError) -> CheckError {
@@ -131,8 +162,8 @@ mod tests {
 
     #[test]
     fn only_the_contract_may_be_imported() {
-        assert!(is_contract("orion:search/retrieval@0.1.0"));
-        assert!(is_contract("orion:search/log@0.1.7"));
+        assert_eq!(contract_interface("orion:search/retrieval@0.1.0"), Some("retrieval"));
+        assert_eq!(contract_interface("orion:search/log@0.1.7"), Some("log"));
         for foreign in [
             "orion:search/retrieval",
             "orion:search/retrieval@0.2.0",
@@ -140,7 +171,7 @@ mod tests {
             "orion:search/secrets@0.1.0",
             "wasi:clocks/wall-clock@0.2.0",
         ] {
-            assert!(!is_contract(foreign), "{foreign}");
+            assert_eq!(contract_interface(foreign), None, "{foreign}");
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
@@ -11,6 +12,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
 
 use crate::cache::{Cache, CacheError};
+use crate::counters::{CounterRegistry, PluginStatistics};
 use crate::engine::{self, POOL_TABLE_ELEMENTS, Ticker};
 use crate::outcome::{Degraded, DegradedKind};
 use crate::state::SearchState;
@@ -28,8 +30,10 @@ pub struct HostOptions {
     pub cache_folder: Option<PathBuf>,
     /// Failures in a row after which a strategy rests; 0 for never.
     pub breaker_failures: u32,
-    /// How long it rests, in milliseconds.
+    /// How long it rests the first time, in milliseconds; each further time twice as long.
     pub breaker_ms: u64,
+    /// The longest rest, in milliseconds.
+    pub breaker_longest_ms: u64,
 }
 
 impl Default for HostOptions {
@@ -40,7 +44,8 @@ impl Default for HostOptions {
             max_component_bytes: 64 << 20,
             cache_folder: None,
             breaker_failures: 10,
-            breaker_ms: 30_000,
+            breaker_ms: 5_000,
+            breaker_longest_ms: 600_000,
         }
     }
 }
@@ -69,6 +74,7 @@ pub struct Host {
     cache: Option<Cache>,
     permits: Semaphore,
     runtime: OnceLock<Runtime>,
+    counters: CounterRegistry,
 }
 
 impl Host {
@@ -81,7 +87,25 @@ impl Host {
         let ticker = Ticker::start(&engine).map_err(HostError::Clock)?;
         let cache = options.cache_folder.as_deref().map(|folder| Cache::open(folder, &engine)).transpose()?;
         let permits = Semaphore::new(guests as usize);
-        Ok(Self { options, engine, linker, ticker, cache, permits, runtime: OnceLock::new() })
+        Ok(Self {
+            options,
+            engine,
+            linker,
+            ticker,
+            cache,
+            permits,
+            runtime: OnceLock::new(),
+            counters: CounterRegistry::default(),
+        })
+    }
+
+    /// What each version of each plugin did since this host was made, in the order in which they were first loaded.
+    pub fn statistics(&self) -> Vec<PluginStatistics> {
+        self.counters.snapshots(Instant::now())
+    }
+
+    pub(crate) fn counters(&self) -> &CounterRegistry {
+        &self.counters
     }
 
     pub(crate) fn options(&self) -> &HostOptions {

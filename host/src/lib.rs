@@ -11,15 +11,20 @@ mod calls;
 mod cancel;
 mod check;
 pub mod contract;
+mod counters;
+mod directory;
 mod embedded;
 mod engine;
 mod failure;
 mod fault;
+mod grants;
 mod host;
 mod limiter;
 mod limits;
 mod load;
 mod local_policy;
+mod lock;
+mod manifest;
 mod measure;
 mod outcome;
 mod record;
@@ -30,19 +35,29 @@ mod services;
 mod state;
 mod trace;
 mod trace_file;
+mod trust;
+mod watch;
 
 pub use orion_index as index;
 pub use orion_policy as policy;
 
+pub use breaker::BreakerState;
 pub use cache::CacheError;
 pub use cancel::CancelToken;
 pub use check::CheckError;
 pub use contract::Hit;
+pub use counters::{LatencySnapshot, PluginStatistics};
+pub use directory::{
+    Change, DirectoryError, DirectoryOptions, LockingError, Plugin, PluginDirectory, Plugins, Refusal,
+};
 pub use embedded::EmbeddedRetriever;
 pub use failure::GuestFailure;
+pub use grants::{Grant, Grants};
 pub use host::{Host, HostError, HostOptions};
 pub use limits::Limits;
 pub use load::{LoadError, OptionError, Strategy};
+pub use lock::{LOCK_FILE, LockError, LockFile, LockedPlugin};
+pub use manifest::{CONTRACTS, Language, Manifest, ManifestError};
 pub use outcome::{Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request};
 pub use record::{Divergence, MadeCall, RECORDING_VERSION, RecordedAnswer, RecordedCall, Recording};
 pub use run::ReplayError;
@@ -53,3 +68,5 @@ pub use services::{
 };
 pub use trace::{Branch, CallRecord, LogLine, SearchTrace, TRACE_VERSION};
 pub use trace_file::{Replayed, TRACE_FILE_VERSION, TraceFile, TraceFileError};
+pub use trust::{Signer, TrustError, TrustStore, generate_key, sign, signature_path};
+pub use watch::Watcher;

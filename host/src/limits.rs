@@ -76,6 +76,71 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Bounds nothing: what a manifest without limits asks for.
+    pub(crate) const NONE: Self = Self {
+        deadline_ms: u64::MAX,
+        grace_ms: u64::MAX,
+        fuel: u64::MAX,
+        memory_bytes: u64::MAX,
+        table_elements: u32::MAX,
+        retrievals: u64::MAX,
+        tokens: u64::MAX,
+        nodes: u64::MAX,
+        host_calls: u64::MAX,
+        trace_events: u64::MAX,
+        trace_bytes: u64::MAX,
+        log_lines: u64::MAX,
+        log_line_bytes: u32::MAX,
+        string_bytes: u32::MAX,
+        call_bytes: u32::MAX,
+        list_items: u32::MAX,
+        hits: u32::MAX,
+        candidates: u32::MAX,
+        generated_tokens: u32::MAX,
+    };
+
+    /// The lower of both, field by field.
+    #[must_use]
+    pub fn lowest(&self, other: &Self) -> Self {
+        Self {
+            deadline_ms: self.deadline_ms.min(other.deadline_ms),
+            grace_ms: self.grace_ms.min(other.grace_ms),
+            fuel: self.fuel.min(other.fuel),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            table_elements: self.table_elements.min(other.table_elements),
+            retrievals: self.retrievals.min(other.retrievals),
+            tokens: self.tokens.min(other.tokens),
+            nodes: self.nodes.min(other.nodes),
+            host_calls: self.host_calls.min(other.host_calls),
+            trace_events: self.trace_events.min(other.trace_events),
+            trace_bytes: self.trace_bytes.min(other.trace_bytes),
+            log_lines: self.log_lines.min(other.log_lines),
+            log_line_bytes: self.log_line_bytes.min(other.log_line_bytes),
+            string_bytes: self.string_bytes.min(other.string_bytes),
+            call_bytes: self.call_bytes.min(other.call_bytes),
+            list_items: self.list_items.min(other.list_items),
+            hits: self.hits.min(other.hits),
+            candidates: self.candidates.min(other.candidates),
+            generated_tokens: self.generated_tokens.min(other.generated_tokens),
+        }
+    }
+
+    /// Names of all limits, sorted.
+    pub(crate) fn names() -> Vec<String> {
+        let value = serde_json::to_value(Self::NONE).unwrap_or_default();
+        let mut names: Vec<String> =
+            value.as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect();
+        names.sort();
+        names
+    }
+
+    /// The named limits, and no bound for the others; `None` where a name or a number does not fit.
+    pub(crate) fn from_named(named: serde_json::Map<String, serde_json::Value>) -> Option<Self> {
+        let mut value = serde_json::to_value(Self::NONE).ok()?;
+        value.as_object_mut()?.extend(named);
+        serde_json::from_value(value).ok()
+    }
+
     /// Whether nothing but the numbers of this search bounds it: used by offline work such as an evaluation, where a
     /// slow machine must not change results. Deadline an hour; everything else as in [`Limits::default`].
     pub fn unhurried() -> Self {

@@ -8,19 +8,21 @@
 )]
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 
 use crate::bindings::StrategyPre;
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, BreakerSettings, BreakerState};
 use crate::cancel::CancelToken;
-use crate::check::{self, CheckError};
+use crate::check::{self, CheckError, Granted};
 use crate::contract::{Description, Kind};
+use crate::counters::{Counters, PluginStatistics};
 use crate::host::Host;
 use crate::limits::Limits;
-use crate::outcome::Degraded;
+use crate::manifest::{Manifest, ManifestError};
+use crate::outcome::{Degraded, Request};
 use crate::record::hexadecimal;
 use crate::state::{SearchState, Stop};
 
@@ -76,6 +78,9 @@ pub enum LoadError {
         /// What was expected and what came.
         message: String,
     },
+    /// Its manifest is not acceptable, or does not fit what it says of itself.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
 }
 
 /// An option that a strategy does not take.
@@ -113,6 +118,9 @@ pub struct Strategy {
     pub(crate) component: String,
     pub(crate) pre: StrategyPre<SearchState>,
     pub(crate) breaker: Breaker,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) version: String,
+    manifest: Option<Manifest>,
     from_cache: bool,
 }
 
@@ -132,7 +140,27 @@ impl Strategy {
         &self.name
     }
 
-    /// What it says of itself.
+    /// Its manifest; `None` for standard strategies and components without one.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    /// What one search may use: `ceiling`, lowered where the manifest says so.
+    pub fn limits(&self, ceiling: &Limits) -> Limits {
+        self.manifest.as_ref().map_or_else(|| ceiling.clone(), |manifest| manifest.limits(ceiling))
+    }
+
+    /// The request, with the manifest's defaults for parameters that it leaves open.
+    pub(crate) fn complete(&self, mut request: Request) -> Request {
+        for (name, value) in self.manifest.iter().flat_map(Manifest::parameters) {
+            if !request.options.iter().any(|(named, _)| named == name) {
+                request.options.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        request
+    }
+
+    /// What it says of itself, with the manifest's defaults.
     pub fn description(&self) -> &Description {
         &self.description
     }
@@ -140,6 +168,22 @@ impl Strategy {
     /// SHA-256 of its component, in hexadecimal.
     pub fn component_sha256(&self) -> &str {
         &self.component
+    }
+
+    /// What tells this version of the plugin from another: a SHA-256 over component and manifest, or the component's
+    /// own where it has no manifest.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// What this version did since the host started.
+    pub fn statistics(&self) -> PluginStatistics {
+        self.counters.snapshot(&self.name, &self.version, Some(self.breaker_state()))
+    }
+
+    /// What its breaker lets through now.
+    pub fn breaker_state(&self) -> BreakerState {
+        self.breaker.state(Instant::now())
     }
 
     /// Whether its compiled form came from the cache.
@@ -166,7 +210,8 @@ impl Strategy {
     }
 }
 
-fn check_value(kind: Kind, value: &str) -> Result<(), &'static str> {
+/// Whether a value is of a parameter's kind. Errors: what was expected.
+pub(crate) fn check_value(kind: Kind, value: &str) -> Result<(), &'static str> {
     let (is_valid, expected) = match kind {
         Kind::Boolean => (matches!(value, "true" | "false"), "`true` or `false`"),
         Kind::Integer => (value.parse::<i64>().is_ok(), "an integer"),
@@ -191,18 +236,43 @@ fn describe_limits() -> Limits {
 }
 
 impl Host {
-    /// Loads the component in a file, under the file's name without its ending.
+    /// Loads the component in a file: under the name and the rules of the manifest beside it
+    /// ([`Manifest::beside`]), or, without one, under the file's name without its ending and with everything granted.
     pub fn load_file(&self, path: &Path) -> Result<Arc<Strategy>, LoadError> {
         let bytes =
             std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        if let Some(manifest) = Manifest::beside(path)? {
+            return self.load_with(&bytes, manifest);
+        }
         let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
         self.load_bytes(&name, &bytes)
     }
 
-    /// Loads a component. Nothing is compiled before the whole of it is checked.
+    /// Loads the component that a manifest names.
+    pub fn load_manifest(&self, manifest: Manifest) -> Result<Arc<Strategy>, LoadError> {
+        let path = manifest.component();
+        let bytes =
+            std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        self.load_with(&bytes, manifest)
+    }
+
+    /// Loads a component under its manifest: imports that are not granted are refused before anything is compiled.
+    pub fn load_with(&self, bytes: &[u8], manifest: Manifest) -> Result<Arc<Strategy>, LoadError> {
+        let name = manifest.name().to_owned();
+        self.load(&name, bytes, Some(manifest))
+    }
+
+    /// Loads a component with everything granted. Nothing is compiled before the whole of it is checked.
     pub fn load_bytes(&self, name: &str, bytes: &[u8]) -> Result<Arc<Strategy>, LoadError> {
+        self.load(name, bytes, None)
+    }
+
+    fn load(&self, name: &str, bytes: &[u8], manifest: Option<Manifest>) -> Result<Arc<Strategy>, LoadError> {
         let owned = || name.to_owned();
-        check::check(bytes, self.options().max_component_bytes)
+        let granted = manifest
+            .as_ref()
+            .map(|manifest| Granted { grants: manifest.grants(), manifest: manifest.path() });
+        check::check(bytes, self.options().max_component_bytes, granted)
             .map_err(|source| LoadError::Check { name: owned(), source })?;
         let hash: [u8; 32] = Sha256::digest(bytes).into();
         let (component, from_cache) = self
@@ -213,14 +283,31 @@ impl Host {
             .instantiate_pre(&component)
             .and_then(StrategyPre::new)
             .map_err(|error| LoadError::Contract { name: owned(), message: format!("{error:#}") })?;
-        let description =
-            self.describe(&pre).map_err(|reason| LoadError::Describe { name: owned(), reason })?;
-        check_description(&description)
-            .map_err(|message| LoadError::Description { name: owned(), message })?;
-        let breaker =
-            Breaker::new(self.options().breaker_failures, Duration::from_millis(self.options().breaker_ms));
-        let component = hexadecimal(&hash);
-        Ok(Arc::new(Strategy { name: owned(), description, component, pre, breaker, from_cache }))
+        let limits = manifest.as_ref().map_or_else(describe_limits, |own| own.limits(&describe_limits()));
+        let described =
+            self.describe(&pre, limits).map_err(|reason| LoadError::Describe { name: owned(), reason })?;
+        check_description(&described).map_err(|message| LoadError::Description { name: owned(), message })?;
+        let description = match &manifest {
+            Some(manifest) => manifest.describe(described)?,
+            None => described,
+        };
+        let options = self.options();
+        let breaker = Breaker::new(BreakerSettings {
+            failures_to_open: options.breaker_failures,
+            first_rest: Duration::from_millis(options.breaker_ms),
+            longest_rest: Duration::from_millis(options.breaker_longest_ms),
+        });
+        let (name, component) = (owned(), hexadecimal(&hash));
+        let version = match &manifest {
+            Some(manifest) => hexadecimal(&Sha256::digest(format!("{component} {}", manifest.sha256()))),
+            None => component.clone(),
+        };
+        let counters = self.counters().of(&name, &version);
+        let strategy =
+            Strategy { name, description, component, pre, breaker, counters, version, manifest, from_cache };
+        let strategy = Arc::new(strategy);
+        self.counters().set_loaded(&strategy);
+        Ok(strategy)
     }
 
     /// The compiled component, and whether it came from the cache.
@@ -243,13 +330,16 @@ impl Host {
         Ok((component, false))
     }
 
-    fn describe(&self, pre: &StrategyPre<SearchState>) -> Result<Description, Degraded> {
-        self.block_on(self.describe_guest(pre))
+    fn describe(&self, pre: &StrategyPre<SearchState>, limits: Limits) -> Result<Description, Degraded> {
+        self.block_on(self.describe_guest(pre, limits))
     }
 
-    async fn describe_guest(&self, pre: &StrategyPre<SearchState>) -> Result<Description, Degraded> {
+    async fn describe_guest(
+        &self,
+        pre: &StrategyPre<SearchState>,
+        limits: Limits,
+    ) -> Result<Description, Degraded> {
         let permit = self.permits().acquire().await;
-        let limits = describe_limits();
         let stop = Stop::new(&limits, CancelToken::new(), false);
         let mut store = self.store(SearchState::new(limits, None, stop.clone()))?;
         let ticks = self.ticker().guard();
@@ -272,14 +362,16 @@ impl Host {
     }
 }
 
+/// Whether a text can name a plugin or a parameter: 1 to 64 of a-z, 0-9, `-` and `_`.
+pub(crate) fn is_name(text: &str) -> bool {
+    let is_plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
+}
+
 /// Bounds what listings and help pages have to show.
 fn check_description(description: &Description) -> Result<(), String> {
     let name = &description.name;
-    let is_name = |text: &str| {
-        let is_plain =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-        (1..=64).contains(&text.len()) && text.bytes().all(is_plain)
-    };
     if !is_name(name) {
         let got = crate::trace::one_line(name, 80);
         return Err(format!("name: expected 1 to 64 of a-z, 0-9, `-` and `_`, got `{got}`"));

@@ -107,6 +107,32 @@ pub enum DegradedKind {
     HostFault,
 }
 
+impl DegradedKind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Trap,
+        Self::Fuel,
+        Self::Memory,
+        Self::Deadline,
+        Self::Cancelled,
+        Self::Flood,
+        Self::BadHandle,
+        Self::Failed,
+        Self::BadAnswer,
+        Self::Overloaded,
+        Self::BreakerOpen,
+        Self::BadRequest,
+        Self::HostFault,
+    ];
+
+    /// Whether the strategy itself is to blame: what a breaker counts. An error that it returned on purpose is not,
+    /// since a missing service gives every strategy a reason for one.
+    pub(crate) fn is_strategys_fault(self) -> bool {
+        use DegradedKind::{BadAnswer, BadHandle, Deadline, Flood, Fuel, Memory, Trap};
+        matches!(self, Trap | Fuel | Memory | Deadline | Flood | BadHandle | BadAnswer)
+    }
+}
+
 impl std::fmt::Display for DegradedKind {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::bindings::Request as GuestRequest;
+use crate::breaker::Pass;
 use crate::cancel::CancelToken;
 use crate::contract::{Error, Hit, Query, Retriever, Setting};
 use crate::host::Host;
@@ -41,7 +42,8 @@ pub enum ReplayError {
 impl Host {
     /// Answers a request with a strategy. Never fails: a failed strategy gives the plain ranking and says why.
     ///
-    /// Has to run inside a tokio runtime with its clock enabled. The answer depends on the strategy, the request, what the services answer and the limits; on clocks only where a
+    /// Has to run inside a tokio runtime with its clock enabled. The answer depends on the strategy, the request, what
+    /// the services answer and the limits (lowered where the strategy's manifest says so); on clocks only where a
     /// deadline or a cancellation cuts it short.
     pub async fn search(
         &self,
@@ -51,7 +53,8 @@ impl Host {
         limits: &Limits,
         cancel: CancelToken,
     ) -> Outcome {
-        self.run(strategy, request, services, limits, cancel, Journal::Off).await.0
+        let (request, limits) = (strategy.complete(request), strategy.limits(limits));
+        self.run(strategy, request, services, &limits, cancel, Journal::Off).await.0
     }
 
     /// [`Host::search`] from a thread that may wait.
@@ -75,7 +78,8 @@ impl Host {
         limits: &Limits,
         cancel: CancelToken,
     ) -> (Outcome, Recording) {
-        let (asked, limits) = (request.clone(), limits.clone());
+        let (request, limits) = (strategy.complete(request), strategy.limits(limits));
+        let asked = request.clone();
         let journal = Journal::Write(Vec::new());
         let (outcome, journal) = self.run(strategy, request, services, &limits, cancel, journal).await;
         let ended = outcome.degraded.clone().filter(|degraded| {
@@ -165,9 +169,10 @@ impl Host {
         let mut fuel = 0;
         let (result, mut state) = match may_run(strategy, &request, &state, started) {
             Err(degraded) => (Err(degraded), state),
-            Ok(()) => {
+            Ok(pass) => {
                 let (result, state, used) = self.run_guest(strategy, &request, state).await;
                 fuel = used;
+                note(pass, &result);
                 (result, state)
             }
         };
@@ -206,6 +211,9 @@ impl Host {
         let Answered { ranking, confidence, options } = answered;
         let (failure, call_ms) = (state.failure, state.call_ms);
         let outcome = Outcome { ranking, confidence, options, degraded, failure, cost, trace, call_ms };
+        if !state.journal.is_replay() {
+            strategy.counters.note(&outcome);
+        }
         (outcome, state.journal)
     }
 
@@ -269,11 +277,6 @@ impl Host {
             (Err(_), Some(cancelled)) => Err(cancelled),
             (result, _) => result,
         };
-        let is_replay = store.data().journal.is_replay();
-        let is_failure = matches!(&result, Err(degraded) if degraded.kind != DegradedKind::Cancelled);
-        if !is_replay {
-            strategy.breaker.note(is_failure, Instant::now());
-        }
         let state = store.into_data();
         // The guest's place in the pool is free only now.
         drop(permit);
@@ -281,22 +284,37 @@ impl Host {
     }
 }
 
-/// Whether the guest is started at all.
-fn may_run(
-    strategy: &Strategy,
+/// Whether the guest is started at all; at replay no breaker is asked.
+fn may_run<'s>(
+    strategy: &'s Strategy,
     request: &Request,
     state: &SearchState,
     now: Instant,
-) -> Result<(), Degraded> {
+) -> Result<Option<Pass<'s>>, Degraded> {
     check_request(request, &state.limits)?;
     if let Some(degraded) = state.journal.stopped() {
         return Err(degraded);
     }
-    if !state.journal.is_replay() && strategy.breaker.is_open(now) {
-        let reason = "the strategy failed repeatedly and rests";
-        return Err(Degraded::new(DegradedKind::BreakerOpen, reason));
+    if state.journal.is_replay() {
+        return Ok(None);
     }
-    Ok(())
+    strategy
+        .breaker
+        .admit(now)
+        .map(Some)
+        .map_err(|_| Degraded::new(DegradedKind::BreakerOpen, "the strategy failed repeatedly and rests"))
+}
+
+/// Tells the breaker what an admitted search says of its strategy; nothing, where something else ended it.
+fn note(pass: Option<Pass<'_>>, result: &Result<(Answered, Option<Degraded>), Degraded>) {
+    let is_failure = match result {
+        Ok(_) => false,
+        Err(degraded) if degraded.kind.is_strategys_fault() => true,
+        Err(_) => return,
+    };
+    if let Some(pass) = pass {
+        pass.note(is_failure, Instant::now());
+    }
 }
 
 fn check_request(request: &Request, limits: &Limits) -> Result<(), Degraded> {

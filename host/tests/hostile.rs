@@ -63,7 +63,7 @@ fn limits_for(behaviour: Behaviour) -> Limits {
             Limits { deadline_ms: 200, fuel: u64::MAX / 2, ..limits() }
         }
         Behaviour::HangInService => Limits { deadline_ms: 200, grace_ms: 60_000, ..limits() },
-        Behaviour::CancelledPolite => Limits { grace_ms: 60_000, ..limits() },
+        Behaviour::CancelledPolite | Behaviour::CallsAfterCancel => Limits { grace_ms: 60_000, ..limits() },
         Behaviour::HugeCall => Limits { memory_bytes: 64 << 20, ..limits() },
         Behaviour::FloodCandidates => Limits { tokens: 1_000_000, ..limits() },
         _ => limits(),
@@ -133,6 +133,22 @@ fn expected(behaviour: Behaviour) -> Expected {
             ranking: hits(Retriever::Hybrid, 2),
         },
         Behaviour::CancelledStubborn => plain(Cancelled, "the caller cancelled"),
+        // Every call answers `cancelled`, until there are too many; the caller is told of the cancellation.
+        Behaviour::CallsAfterCancel => plain(Cancelled, "the caller cancelled"),
+        Behaviour::TrapHoldingNodes => plain(Trap, "wasm trap: wasm `unreachable` instruction executed"),
+        Behaviour::HoardDocuments => plain(Memory, "memory: tried to hold "),
+        Behaviour::RankInfinite => plain(BadAnswer, "rank 1: expected a finite score, got inf"),
+        Behaviour::SureInfinitely => plain(BadAnswer, "confidence: expected 0 to 1 or NaN, got inf"),
+        Behaviour::InfiniteTemperature => failed("invalid input: temperature: expected 0 to 100, got inf"),
+        Behaviour::InfiniteWeight => failed("invalid input: dense-weight: expected 0 to 1 or NaN, got -inf"),
+        Behaviour::JudgedNan => own(3),
+        Behaviour::HugeRemarks => {
+            plain(BadAnswer, "options: expected at most 100 of 65536 bytes, got 1 of 100006")
+        }
+        Behaviour::HugeThought => failed("invalid input: think: expected at most 65536 bytes, got 1048576"),
+        Behaviour::NodeOfAnotherSearch => {
+            plain(BadHandle, "policy.perplexity: unknown node handle 0: this search made 0 nodes")
+        }
     }
 }
 

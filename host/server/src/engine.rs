@@ -5,14 +5,15 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use indicatif::ProgressBar;
 use orion_host::{
-    EmbeddedRetriever, Generate, Host, HostOptions, Retrieve, Services, Strategy,
+    Change, EmbeddedRetriever, Generate, Host, HostOptions, Manifest, PluginDirectory, Retrieve, Services,
+    Strategy, TrustStore,
     index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions},
     policy::{Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, random_checkpoint, tiny_policy},
 };
@@ -55,6 +56,7 @@ pub struct Engine<'s> {
     session: &'s Session,
     host: Host,
     plugins: BTreeMap<String, Arc<Strategy>>,
+    directory: OnceCell<Option<PluginDirectory>>,
     loaded: RefCell<BTreeMap<String, Arc<Strategy>>>,
     policies: RefCell<BTreeMap<PolicyChoice, Option<LoadedPolicy>>>,
     encoder: OnceCell<Option<Embedder>>,
@@ -72,14 +74,20 @@ impl<'s> Engine<'s> {
         };
         let host = Host::new(options).attempt("starting the sandbox")?;
         let mut plugins = BTreeMap::new();
+        let trust = session.trusted_keys.as_deref().map(TrustStore::open).transpose();
+        let trust = trust.attempt("reading trusted keys")?;
         for file in plugin_files {
-            let strategy = load_file(&host, file)?;
+            let strategy = match &trust {
+                Some(trust) => load_trusted(&host, file, trust)?,
+                None => load_file(&host, file)?,
+            };
             plugins.insert(strategy.description().name.clone(), strategy);
         }
         Ok(Self {
             session,
             host,
             plugins,
+            directory: OnceCell::new(),
             loaded: RefCell::default(),
             policies: RefCell::default(),
             encoder: OnceCell::new(),
@@ -91,32 +99,72 @@ impl<'s> Engine<'s> {
         &self.host
     }
 
-    /// Names of all strategies, standard ones in the bundle's order, then plugins.
-    pub fn strategy_names(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            orion_bundle::components().iter().map(|component| component.name.to_owned()).collect();
-        names.extend(self.plugins.keys().filter(|name| orion_bundle::component(name).is_none()).cloned());
-        names
+    /// The plugin directory, loaded on first use; each plugin that is refused is warned of then.
+    pub fn directory(&self) -> Result<Option<&PluginDirectory>, Failure> {
+        if let Some(directory) = self.directory.get() {
+            return Ok(directory.as_ref());
+        }
+        let directory = match &self.session.plugins {
+            None => None,
+            Some(options) => {
+                let directory = PluginDirectory::new(options.clone());
+                let attempted = format!("loading plugins from `{}`", options.folder.display());
+                for change in directory.refresh(&self.host).attempt(attempted)? {
+                    if let Change::Refused { name, reason, .. } = change {
+                        self.session.terminal.warn(&format!("plugin `{name}` is not loaded: {reason}"));
+                    }
+                }
+                Some(directory)
+            }
+        };
+        Ok(self.directory.get_or_init(|| directory).as_ref())
     }
 
-    /// A strategy by name: a plugin before a standard one.
+    /// Names of all strategies, standard ones in the bundle's order, then plugins.
+    pub fn strategy_names(&self) -> Result<Vec<String>, Failure> {
+        let mut names: Vec<String> =
+            orion_bundle::components().iter().map(|component| component.name.to_owned()).collect();
+        let mut added: BTreeSet<String> = self.plugins.keys().cloned().collect();
+        if let Some(directory) = self.directory()? {
+            let plugins = directory.current();
+            let serving = plugins.iter().filter(|(_, plugin)| plugin.strategy.is_some());
+            added.extend(serving.map(|(name, _)| name.clone()));
+        }
+        names.extend(added.into_iter().filter(|name| orion_bundle::component(name).is_none()));
+        Ok(names)
+    }
+
+    /// A strategy by name: a component file before the plugin directory before a standard one.
     pub fn strategy(&self, name: &str) -> Result<Arc<Strategy>, Failure> {
         if let Some(strategy) = self.plugins.get(name) {
             return Ok(Arc::clone(strategy));
         }
+        if let Some(strategy) = self.directory()?.and_then(|directory| directory.strategy(name)) {
+            return Ok(strategy);
+        }
         if let Some(strategy) = self.loaded.borrow().get(name) {
             return Ok(Arc::clone(strategy));
         }
-        let component = orion_bundle::component(name).ok_or_else(|| {
-            Failure::new(format!("choosing strategy `{name}`: there is none of that name"))
-                .hint(format!("there are {}; --plugin FILE adds one", self.strategy_names().join(", ")))
-        })?;
+        let Some(component) = orion_bundle::component(name) else {
+            return Err(self.no_strategy(name));
+        };
         let strategy = self
             .host
             .load_bytes(name, component.bytes)
             .attempt(format!("loading standard strategy `{name}`"))?;
         self.loaded.borrow_mut().insert(name.to_owned(), Arc::clone(&strategy));
         Ok(strategy)
+    }
+
+    fn no_strategy(&self, name: &str) -> Failure {
+        let plugins = self.directory().ok().flatten().map(PluginDirectory::current);
+        let refused = plugins.and_then(|plugins| plugins.get(name)?.refusal.clone());
+        if let Some(refusal) = refused {
+            return Failure::new(format!("choosing strategy `{name}`: its plugin is not loaded: {refusal}"));
+        }
+        let known = self.strategy_names().unwrap_or_default().join(", ");
+        Failure::new(format!("choosing strategy `{name}`: there is none of that name"))
+            .hint(format!("there are {known}; --plugin FILE adds one"))
     }
 
     /// The dense encoder, or `None` where MiniLM is not there.
@@ -314,6 +362,17 @@ pub fn load_file(host: &Host, file: &Path) -> Result<Arc<Strategy>, Failure> {
     host.load_file(file).attempt(format!("loading plugin `{}`", file.display())).map_err(|failure| {
         failure.hint("a plugin is a WebAssembly component for the world `orion:search/strategy`")
     })
+}
+
+/// Loads a component file that has to be signed, with its manifest, by a trusted key.
+fn load_trusted(host: &Host, file: &Path, trust: &TrustStore) -> Result<Arc<Strategy>, Failure> {
+    let attempted = || format!("loading plugin `{}`", file.display());
+    let manifest = Manifest::beside(file).attempt(attempted())?.ok_or_else(|| {
+        Failure::new(format!("{}: there is no manifest beside it, so nobody can have signed it", attempted()))
+            .hint("`orion plugin sign` signs a component with its manifest; or leave --trusted-keys out")
+    })?;
+    let (component, _) = trust.verify_files(&manifest).attempt(attempted())?;
+    host.load_with(&component, manifest).attempt(attempted())
 }
 
 /// Enough to notice that a checkpoint folder was trained further: bytes and time of its weights.

@@ -10,6 +10,10 @@ use std::path::PathBuf;
 pub const DATA_DIR: &str = "ORION_DATA_DIR";
 /// Where model folders live; the flag is `--models-dir`.
 pub const MODELS_DIR: &str = "ORION_MODELS_DIR";
+/// The plugin directory; the flag is `--plugins`.
+pub const PLUGINS_DIR: &str = "ORION_PLUGINS_DIR";
+/// Folder of trusted public keys; the flag is `--trusted-keys`.
+pub const TRUSTED_KEYS: &str = "ORION_TRUSTED_KEYS";
 /// Any value but the empty one turns colour off; the flag is `--color`.
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Base of the default data folder on systems that follow the XDG rules.
@@ -20,9 +24,11 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 pub const HOME: &str = "HOME";
 
 /// Every variable that is read, with one line on what it does.
-pub const VARIABLES: [(&str, &str); 6] = [
+pub const VARIABLES: [(&str, &str); 8] = [
     (DATA_DIR, "folder of indexes, caches and runs"),
     (MODELS_DIR, "folder of model folders"),
+    (PLUGINS_DIR, "plugin directory"),
+    (TRUSTED_KEYS, "folder of public keys: only plugins that one of them signed are loaded"),
     (NO_COLOR, "no colour, when set to anything"),
     (XDG_DATA_HOME, "base of the default data folder"),
     (XDG_CACHE_HOME, "base of the folder of compiled components"),
@@ -36,6 +42,10 @@ pub struct EnvVars {
     pub data_dir: Option<PathBuf>,
     /// [`MODELS_DIR`].
     pub models_dir: Option<PathBuf>,
+    /// [`PLUGINS_DIR`].
+    pub plugins_dir: Option<PathBuf>,
+    /// [`TRUSTED_KEYS`].
+    pub trusted_keys: Option<PathBuf>,
     /// [`NO_COLOR`].
     pub no_color: bool,
     /// [`XDG_DATA_HOME`], or `.local/share` under [`HOME`].
@@ -51,6 +61,8 @@ impl EnvVars {
         Self {
             data_dir: path(DATA_DIR),
             models_dir: path(MODELS_DIR),
+            plugins_dir: path(PLUGINS_DIR),
+            trusted_keys: path(TRUSTED_KEYS),
             no_color: read(NO_COLOR).is_some(),
             data_home: path(XDG_DATA_HOME).or_else(|| path(HOME).map(|home| home.join(".local/share"))),
             cache_home: path(XDG_CACHE_HOME).or_else(|| path(HOME).map(|home| home.join(".cache"))),

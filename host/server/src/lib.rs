@@ -48,7 +48,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let terminal = Terminal::new(cli.global.color, env.no_color, cli.global.json, cli.global.quiet);
     let done =
         Places::new(cli.global.data_dir.clone(), cli.global.models_dir.clone(), &env).and_then(|places| {
-            let session = commands::Session { places, terminal, threads: cli.global.threads };
+            let plugins = places.plugins(&cli.global.plugins, &env);
+            let trusted_keys = places::trusted_keys(&cli.global.plugins, &env);
+            let threads = cli.global.threads;
+            let session = commands::Session { places, plugins, trusted_keys, terminal, threads };
             commands::dispatch(cli.command, &session)
         });
     match done {

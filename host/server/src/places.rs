@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use orion_host::index::Catalog;
+use orion_host::{DirectoryOptions, index::Catalog};
 
 use crate::{
+    args::PluginFolderArgs,
     env_vars::{DATA_DIR, EnvVars, MODELS_DIR},
     failure::{Explain, Failure},
     minilm,
@@ -112,6 +113,17 @@ impl Places {
         self.data.join("indexes")
     }
 
+    /// The plugins to load: of the folder that a flag, a variable or the data folder names, if there is one.
+    pub fn plugins(&self, args: &PluginFolderArgs, env: &EnvVars) -> Option<DirectoryOptions> {
+        let own = self.data.join("plugins");
+        let folder = args
+            .plugins
+            .clone()
+            .or_else(|| env.plugins_dir.clone())
+            .or_else(|| own.is_dir().then_some(own))?;
+        Some(DirectoryOptions { folder, trusted_keys: trusted_keys(args, env), locked: args.locked })
+    }
+
     /// How to say, in a hint, where models are looked for.
     pub fn models_hint() -> String {
         format!("`orion models fetch` gets it; --models-dir or {MODELS_DIR} names another folder")
@@ -143,4 +155,9 @@ impl std::str::FromStr for IndexName {
         }
         Ok(Self(name.to_owned()))
     }
+}
+
+/// The folder of trusted keys that a flag or a variable names: without one, no signature is asked for.
+pub fn trusted_keys(args: &PluginFolderArgs, env: &EnvVars) -> Option<PathBuf> {
+    args.trusted_keys.clone().or_else(|| env.trusted_keys.clone())
 }

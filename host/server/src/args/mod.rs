@@ -10,10 +10,14 @@ use clap::{Args, Parser, Subcommand};
 use crate::terminal::ColorChoice;
 
 mod index;
+mod operate;
 mod plugin;
 mod search;
 
 pub use index::{IndexCommand, LanguageChoice};
+pub use operate::{
+    PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs, PluginWatchArgs,
+};
 pub use plugin::{PluginBenchArgs, PluginCommand, PluginReplayArgs, PluginRunArgs, PluginTestArgs};
 pub use search::{BudgetArgs, DemoArgs, EvalArgs, SearchArgs, StrategyArgs};
 
@@ -43,7 +47,7 @@ pub struct Cli {
 fn after_help() -> String {
     let mut text = String::from("Environment:\n");
     for (name, help) in crate::env_vars::VARIABLES {
-        text.push_str(&format!("  {name:<16} {help}\n"));
+        text.push_str(&format!("  {name:<18} {help}\n"));
     }
     text.push_str(
         "\nExit status: 0 answered, 1 no answer or a measure below its floor, 2 error.\n\n\
@@ -66,6 +70,9 @@ pub struct GlobalArgs {
     /// Folder of model folders [default: models if MiniLM is in it, else models in the data folder]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub models_dir: Option<PathBuf>,
+    /// Which plugins are there.
+    #[command(flatten)]
+    pub plugins: PluginFolderArgs,
     /// Threads for encoding and the policy; results are the same for any number [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -85,6 +92,20 @@ pub struct GlobalArgs {
     /// Say nothing but warnings and errors on standard error
     #[arg(long, short, global = true)]
     pub quiet: bool,
+}
+
+/// Where plugins are, and which of them are loaded.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PluginFolderArgs {
+    /// Folder of plugins, each a NAME.toml and its component [default: plugins in the data folder if it is there]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub plugins: Option<PathBuf>,
+    /// Load only plugins that a key in this folder (*.pub) signed
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub trusted_keys: Option<PathBuf>,
+    /// Load only plugins that are as the plugin folder's plugins.lock says
+    #[arg(long, global = true)]
+    pub locked: bool,
 }
 
 /// The commands.

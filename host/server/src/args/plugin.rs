@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{BudgetArgs, StrategyArgs};
+use super::{
+    BudgetArgs, PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs,
+    PluginWatchArgs, StrategyArgs,
+};
 use crate::places::IndexName;
 
 /// `orion plugin …`
@@ -18,6 +21,18 @@ pub enum PluginCommand {
     Replay(PluginReplayArgs),
     /// Time a component: starting, searching, and what it uses
     Bench(PluginBenchArgs),
+    /// List what the plugin directory holds: what serves, what is refused and why
+    List(PluginListArgs),
+    /// Print every change of the plugin directory as it happens
+    Watch(PluginWatchArgs),
+    /// Make a key to sign plugins with
+    Keygen(PluginKeygenArgs),
+    /// Sign a component together with its manifest
+    Sign(PluginSignArgs),
+    /// Check a plugin's signature; exit status 1 where it is missing, wrong or not trusted
+    Verify(PluginVerifyArgs),
+    /// Write the hashes of the plugin directory's content into its plugins.lock
+    Lock(PluginLockArgs),
 }
 
 /// `orion plugin run`

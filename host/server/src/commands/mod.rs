@@ -14,12 +14,20 @@ mod search;
 mod strategies;
 mod tune;
 
+use std::path::PathBuf;
+
+use orion_host::DirectoryOptions;
+
 use crate::{Verdict, args::Command, failure::Failure, places::Places, terminal::Terminal};
 
 /// What every command starts from.
 pub struct Session {
     /// Folders.
     pub places: Places,
+    /// The plugin directory, where there is one.
+    pub plugins: Option<DirectoryOptions>,
+    /// Folder of trusted keys; without one, no signature is asked for.
+    pub trusted_keys: Option<PathBuf>,
     /// Where to print.
     pub terminal: Terminal,
     /// Threads for encoding and the policy.

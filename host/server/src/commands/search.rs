@@ -95,7 +95,9 @@ pub(super) fn search(
     let ids = outcome.ranking.iter().map(|hit| hit.id.clone()).chain(shown_ids(&outcome.trace));
     let documents = engine.shown(&index, ids)?;
     if session.terminal.json {
-        session.terminal.print_json(&to_json(&outcome, &documents, showing.tree))?;
+        let mut value = to_json(&outcome, &documents, showing.tree);
+        value["plugin"] = serde_json::json!(strategy.statistics());
+        session.terminal.print_json(&value)?;
     } else {
         session.terminal.print(&to_text(&outcome, &documents, showing.tree, &session.terminal))?;
         session.terminal.say(&summary(&outcome));

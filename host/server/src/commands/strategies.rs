@@ -14,7 +14,7 @@ pub(super) fn run(name: Option<&str>, session: &Session) -> Result<Verdict, Fail
     let engine = Engine::new(session, &[])?;
     let names = match name {
         Some(name) => vec![name.to_owned()],
-        None => engine.strategy_names(),
+        None => engine.strategy_names()?,
     };
     let strategies = names.iter().map(|name| engine.strategy(name)).collect::<Result<Vec<_>, _>>()?;
     if session.terminal.json {
@@ -53,6 +53,8 @@ fn to_json(strategy: &Strategy) -> serde_json::Value {
         "help": description.help,
         "parameters": parameters,
         "component_sha256": strategy.component_sha256(),
+        "version": strategy.version(),
+        "manifest": strategy.manifest().map(orion_host::Manifest::path),
     })
 }
 

@@ -51,6 +51,17 @@ macro_rules! each_behaviour {
             HangInService hang_in_service,
             CancelledPolite cancelled_polite,
             CancelledStubborn cancelled_stubborn,
+            CallsAfterCancel calls_after_cancel,
+            TrapHoldingNodes trap_holding_nodes,
+            HoardDocuments hoard_documents,
+            RankInfinite rank_infinite,
+            SureInfinitely sure_infinitely,
+            InfiniteTemperature infinite_temperature,
+            InfiniteWeight infinite_weight,
+            JudgedNan judged_nan,
+            HugeRemarks huge_remarks,
+            HugeThought huge_thought,
+            NodeOfAnotherSearch node_of_another_search,
         }
     };
 }

@@ -12,7 +12,7 @@ use crate::bindings::orion::search::log::Level;
 use crate::bindings::orion::search::policy::{Issued, Sampling, Segment, Snippet};
 use crate::bindings::orion::search::retrieval::Query;
 use crate::bindings::orion::search::trace::{Event, Expanded, Judged, Retrieved};
-use crate::bindings::orion::search::types::{Error, Hit, Retriever};
+use crate::bindings::orion::search::types::{Error, Hit, Retriever, Setting};
 use crate::bindings::orion::search::{budget, feedback, log, policy, retrieval, trace};
 use crate::bindings::{Guest, Outcome, Request};
 
@@ -200,6 +200,58 @@ fn behave(behaviour: Behaviour, request: &Request) -> Result<Outcome, Error> {
         Behaviour::CancelledStubborn => {
             let _ = search(query("cancel", 2));
             spin()
+        }
+        Behaviour::CallsAfterCancel => {
+            let _ = search(query("cancel", 2));
+            loop {
+                let _ = search(query(&request.query, 2));
+                let _ = root("q");
+            }
+        }
+        Behaviour::TrapHoldingNodes => {
+            let steps: Vec<_> = (0..50).map(|_| (None, vec![Segment::UserQuery("q".to_owned())])).collect();
+            black_box(policy::extend(&steps)?);
+            trap()
+        }
+        Behaviour::HoardDocuments => {
+            let ids: Vec<String> = (0..1_000).map(|number| format!("d{number}")).collect();
+            loop {
+                black_box(Box::leak(retrieval::documents(&ids, 100)?.into_boxed_slice()));
+            }
+        }
+        Behaviour::RankInfinite => {
+            let mut hits = search(query(&request.query, 3))?;
+            hits[0].score = f32::INFINITY;
+            answer(hits)
+        }
+        Behaviour::SureInfinitely => {
+            let ranking = search(query(&request.query, 3))?;
+            Ok(Outcome { ranking, confidence: f32::INFINITY, options: Vec::new() })
+        }
+        Behaviour::InfiniteTemperature => {
+            propose_with(Sampling { temperature: f32::INFINITY, ..sampling(1) })
+        }
+        Behaviour::InfiniteWeight => {
+            answer(search(Query { dense_weight: f32::NEG_INFINITY, ..query(&request.query, 10) })?)
+        }
+        Behaviour::JudgedNan => {
+            let judged = Judged { branch: 0, confidence: f32::NAN, options: Vec::new() };
+            trace::emit(&[expanded(0, None), Event::Judged(judged)]);
+            answer(search(query(&request.query, 3))?)
+        }
+        Behaviour::HugeRemarks => {
+            let ranking = search(query(&request.query, 3))?;
+            let remark = Setting { name: "remark".to_owned(), value: "r".repeat(100_000) };
+            Ok(Outcome { ranking, confidence: f32::NAN, options: vec![remark] })
+        }
+        Behaviour::HugeThought => {
+            policy::extend(&[(None, vec![Segment::Think("t".repeat(1 << 20))])])?;
+            answer(Vec::new())
+        }
+        Behaviour::NodeOfAnotherSearch => {
+            // Handles count from 0 in every search: one kept from elsewhere names nothing here.
+            policy::perplexity(&[(0, vec!["it is relevant".to_owned()])])?;
+            answer(Vec::new())
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod bench;
 mod folder;
+mod list;
 mod replay;
 mod run;
 mod test;
+mod trust;
 mod update;
 
 use std::{path::Path, sync::Arc};
@@ -14,7 +16,7 @@ use orion_host::Strategy;
 use super::Session;
 use crate::{
     Verdict,
-    args::PluginCommand,
+    args::{PluginCommand, PluginListArgs, PluginLockArgs},
     engine::{Engine, load_file},
     failure::Failure,
 };
@@ -25,6 +27,12 @@ pub(super) fn run(command: PluginCommand, session: &Session) -> Result<Verdict, 
         PluginCommand::Test(args) => test::run(&args, session),
         PluginCommand::Replay(args) => replay::run(&args, session),
         PluginCommand::Bench(args) => bench::run(&args, session),
+        PluginCommand::List(PluginListArgs {}) => list::run(session),
+        PluginCommand::Watch(args) => list::watch(&args, session),
+        PluginCommand::Keygen(args) => trust::keygen(&args, session),
+        PluginCommand::Sign(args) => trust::sign(&args, session),
+        PluginCommand::Verify(args) => trust::verify(&args, session),
+        PluginCommand::Lock(PluginLockArgs {}) => trust::lock(session),
     }
 }
 
