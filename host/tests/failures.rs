@@ -1,4 +1,5 @@
 //! What the author of a failed guest gets to see: its message with line breaks, and the functions it stood in.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::sync::Arc;

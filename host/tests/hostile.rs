@@ -1,6 +1,7 @@
 //! Hostile guests: each behaviour's exact outcome, and a canary search beside it that must not notice.
 //!
 //! The behaviours are those of `tests/guests/hostile`; the list is shared, so an unexpected one does not compile.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 #[macro_use]

@@ -1,4 +1,5 @@
 //! Loading: what is refused before compilation, what may not stop the host while it loads, and the compile cache.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::os::unix::fs::PermissionsExt;

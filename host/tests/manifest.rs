@@ -1,4 +1,5 @@
 //! Manifests: what is read, what each complaint says, and that grants, limits and defaults take effect.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! The adapters: an embedded index and a local policy behind the host's seams, driven by a guest.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
 //! A plugin directory: loading, exchange under load, refusals that leave the old version, counters and breakers.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

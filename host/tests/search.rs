@@ -1,4 +1,5 @@
 //! A polite search from end to end: answer, trace, cost, fallbacks, recording and replay.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,5 @@
 //! Signatures and the lock file: what is refused, with which words, and that checking needs nothing but the files.
+#[expect(dead_code, reason = "each test file uses its own part")]
 mod common;
 
 use std::path::Path;

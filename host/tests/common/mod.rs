@@ -1,5 +1,4 @@
 //! What the host's tests share: fakes of the services, the hostile guest as a component, guests from text.
-#![allow(dead_code, reason = "most test files use a part of this, one uses all of it")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
