@@ -121,20 +121,25 @@ fn run() -> Result<()> {
         shell(command)?;
     }
     let load_before = load_average();
-    let mut results = Vec::new();
+    let (mut results, mut failed) = (Vec::new(), Vec::new());
     for benchmark in &definitions.benchmark {
         if arguments.only.is_empty() || arguments.only.contains(&benchmark.name) {
-            results.extend(measure(benchmark, arguments.rounds)?);
+            // What the others measured is not lost for one that fails.
+            match measure(benchmark, arguments.rounds) {
+                Ok(measured) => results.extend(measured),
+                Err(error) => failed.push(format!("{}: {error}", benchmark.name)),
+            }
         }
     }
     let machine = describe_machine(load_before);
     let record =
         Record { date: arguments.date, note: arguments.note, machine, rounds: arguments.rounds, results };
     let path = record_path(&folder, &record.date);
+    fs::create_dir_all(folder.join("records"))?;
     fs::write(&path, serde_json::to_string_pretty(&record)? + "\n")?;
     print!("{}", table(&record));
     eprintln!("wrote `{}`", path.display());
-    Ok(())
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
 }
 
 /// The first free name of that day: `DATE.json`, `DATE-2.json`, …
