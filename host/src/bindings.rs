@@ -12,3 +12,19 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
 });
+
+/// The world `reward`; what it shares with `strategy` is the same types.
+pub mod reward {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "orion:search/reward",
+        with: {
+            "orion:search/types": crate::bindings::orion::search::types,
+            "orion:search/about": crate::bindings::orion::search::about,
+            "orion:search/log": crate::bindings::orion::search::log,
+        },
+        imports: { default: async | trappable },
+        exports: { default: async },
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
+    });
+}

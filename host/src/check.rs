@@ -1,24 +1,21 @@
 //! What a component must look like before anything of it is compiled.
 //!
-//! The whole binary is parsed and validated, then its imports are held against the contract: a strategy gets the
-//! interfaces of `orion:search` and nothing else. Neighbours: `load.rs` calls this first, `engine.rs` enables the same
-//! WebAssembly features.
+//! The whole binary is parsed and validated, then the names of its imports and exports are held against the contract: a
+//! plugin gets the interfaces of its world and nothing else. Neighbours: `load.rs` calls this first, `mismatch.rs` then
+//! compares the types, `engine.rs` enables the same WebAssembly features.
 use std::path::{Path, PathBuf};
 
+use wasmparser::types::Types;
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, Encoding, Parser, Payload, Validator, WasmFeatures,
 };
 
 use crate::grants::{Grant, Grants};
+use crate::world::World;
 
-/// Interfaces that a strategy may import.
-pub(crate) const ALLOWED: [&str; 8] =
-    ["about", "budget", "feedback", "log", "policy", "retrieval", "trace", "types"];
 const PACKAGE: &str = "orion:search";
 /// Versions that link: the contract's track is 0.1.
 const TRACK: &str = "0.1.";
-/// Functions that a strategy exports.
-const EXPORTS: [&str; 2] = ["describe", "search"];
 
 /// Why a component is not acceptable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,11 +40,28 @@ pub enum CheckError {
     /// A core module.
     #[error("expected a component, got a core module; wrap it with wit-component or `orion plugin build`")]
     CoreModule,
-    /// An import that no strategy may have.
-    #[error("import `{import}` is not allowed; a strategy may import {}", allowed())]
+    /// An import that no component of this world may have.
+    #[error("import `{import}` is not allowed; a {world} may import {}", allowed(*world))]
     Import {
         /// The import as the component names it, version included.
         import: String,
+        /// What the component was to be.
+        world: World,
+    },
+    /// An interface of the contract, in a version that does not link.
+    #[error(
+        "import `{import}` is of another version of the contract: this host speaks {PACKAGE}@{TRACK}x; build the \
+         component against this host's `wit/orion.wit`, or take a host that speaks the component's version"
+    )]
+    Version {
+        /// The import as the component names it, version included.
+        import: String,
+    },
+    /// A reward where a strategy is wanted, or the reverse.
+    #[error("expected a {wanted}, got a {}: it exports `{}` and no `{}`", wanted.other(), wanted.other().own_export(), wanted.own_export())]
+    OtherWorld {
+        /// What the component was to be.
+        wanted: World,
     },
     /// An import of the contract that the manifest does not grant.
     #[error("import `{import}` needs the grant `{grant}`, which manifest `{}` does not give", manifest.display())]
@@ -65,9 +79,9 @@ pub enum CheckError {
 }
 
 /// What may be imported, for messages.
-fn allowed() -> String {
+fn allowed(world: World) -> String {
     let interfaces: Vec<String> =
-        ALLOWED.iter().map(|interface| format!("`{PACKAGE}/{interface}@{TRACK}x`")).collect();
+        world.imports().iter().map(|interface| format!("`{PACKAGE}/{interface}@{TRACK}x`")).collect();
     interfaces.join(", ")
 }
 
@@ -81,6 +95,14 @@ pub(crate) fn features() -> WasmFeatures {
         | WasmFeatures::COMPONENT_MODEL
 }
 
+/// A valid component, its names found in order.
+pub(crate) struct Checked {
+    /// All its types, as its validator understood them.
+    pub(crate) types: Types,
+    /// Its imported interfaces, in order.
+    pub(crate) imports: Vec<String>,
+}
+
 /// What a manifest grants, and which manifest, for messages.
 #[derive(Clone, Copy)]
 pub(crate) struct Granted<'m> {
@@ -88,15 +110,22 @@ pub(crate) struct Granted<'m> {
     pub(crate) manifest: &'m Path,
 }
 
-/// Checks size, validity, imports and exports of `bytes`. Without a manifest every import of the contract is granted.
-pub(crate) fn check(bytes: &[u8], limit_bytes: u64, granted: Option<Granted<'_>>) -> Result<(), CheckError> {
+/// Checks size, validity and the names of imports and exports of `bytes`, which are to be a component of `world`. Without
+/// a manifest every import of that world is granted.
+pub(crate) fn check(
+    bytes: &[u8],
+    limit_bytes: u64,
+    world: World,
+    granted: Option<Granted<'_>>,
+) -> Result<Checked, CheckError> {
     let got_bytes = bytes.len() as u64;
     if got_bytes > limit_bytes {
         return Err(CheckError::TooLarge { limit_bytes, got_bytes });
     }
-    Validator::new_with_features(features()).validate_all(bytes).map_err(invalid)?;
+    let types = Validator::new_with_features(features()).validate_all(bytes).map_err(invalid)?;
     let mut depth = 0_usize;
-    let mut missing: Vec<&'static str> = EXPORTS.to_vec();
+    let mut imported = Vec::new();
+    let mut exported = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(invalid)? {
             Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
@@ -107,35 +136,59 @@ pub(crate) fn check(bytes: &[u8], limit_bytes: u64, granted: Option<Granted<'_>>
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 for import in imports {
                     let import = import.map_err(invalid)?;
-                    check_import(import.name.name, import.ty, granted)?;
+                    imported.push((import.name.name, import.ty));
                 }
             }
             Payload::ComponentExportSection(exports) if depth == 0 => {
                 for export in exports {
                     let export = export.map_err(invalid)?;
                     if export.kind == ComponentExternalKind::Func {
-                        missing.retain(|name| *name != export.name.name);
+                        exported.push(export.name.name);
                     }
                 }
             }
             _ => {}
         }
     }
-    missing.first().map_or(Ok(()), |name| Err(CheckError::MissingExport(name)))
+    // Said first, because the imports of another world look wrong too.
+    if !exported.contains(&world.own_export()) && exported.contains(&world.other().own_export()) {
+        return Err(CheckError::OtherWorld { wanted: world });
+    }
+    for (name, kind) in &imported {
+        check_import(name, *kind, world, granted)?;
+    }
+    if let Some(missing) = world.exports().iter().find(|name| !exported.contains(name)) {
+        return Err(CheckError::MissingExport(missing));
+    }
+    let interfaces = imported.iter().filter(|(_, kind)| matches!(kind, ComponentTypeRef::Instance(_)));
+    let imports = interfaces.map(|(name, _)| (*name).to_owned()).collect();
+    Ok(Checked { types, imports })
 }
 
 /// Types carry no power; instances must be the contract's; anything else is a door.
-fn check_import(name: &str, kind: ComponentTypeRef, granted: Option<Granted<'_>>) -> Result<(), CheckError> {
+fn check_import(
+    name: &str,
+    kind: ComponentTypeRef,
+    world: World,
+    granted: Option<Granted<'_>>,
+) -> Result<(), CheckError> {
+    let import = || name.to_owned();
     let interface = match kind {
         ComponentTypeRef::Type(_) => return Ok(()),
         ComponentTypeRef::Instance(_) => contract_interface(name),
         _ => None,
     };
-    let Some(interface) = interface else { return Err(CheckError::Import { import: name.to_owned() }) };
+    let interface = match interface {
+        Some((interface, true)) if world.imports().contains(&interface) => interface,
+        Some((interface, false)) if world.imports().contains(&interface) => {
+            return Err(CheckError::Version { import: import() });
+        }
+        _ => return Err(CheckError::Import { import: import(), world }),
+    };
     let needed = Grant::ALL.into_iter().find(|grant| grant.name() == interface);
     match (needed, granted) {
         (Some(grant), Some(granted)) if !granted.grants.has(grant) => Err(CheckError::NotGranted {
-            import: name.to_owned(),
+            import: import(),
             grant: grant.name(),
             manifest: granted.manifest.to_owned(),
         }),
@@ -143,13 +196,13 @@ fn check_import(name: &str, kind: ComponentTypeRef, granted: Option<Granted<'_>>
     }
 }
 
-/// The interface's name, where the import is one of the contract's.
-fn contract_interface(name: &str) -> Option<&str> {
+/// The interface's name, where the import is one of the contract's package, and whether its version links.
+fn contract_interface(name: &str) -> Option<(&str, bool)> {
     let (package, rest) = name.split_once('/')?;
-    let (interface, version) = rest.split_once('@')?;
-    let patch = version.strip_prefix(TRACK)?;
-    let is_version = !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit());
-    (package == PACKAGE && ALLOWED.contains(&interface) && is_version).then_some(interface)
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+    let patch = version.strip_prefix(TRACK).unwrap_or_default();
+    let links = !patch.is_empty() && patch.bytes().all(|byte| byte.is_ascii_digit());
+    (package == PACKAGE).then_some((interface, links))
 }
 
 fn invalid(error: wasmparser::BinaryReaderError) -> CheckError {
@@ -162,16 +215,27 @@ mod tests {
 
     #[test]
     fn only_the_contract_may_be_imported() {
-        assert_eq!(contract_interface("orion:search/retrieval@0.1.0"), Some("retrieval"));
-        assert_eq!(contract_interface("orion:search/log@0.1.7"), Some("log"));
-        for foreign in [
-            "orion:search/retrieval",
-            "orion:search/retrieval@0.2.0",
-            "orion:search/retrieval@0.1.0-rc",
-            "orion:search/secrets@0.1.0",
-            "wasi:clocks/wall-clock@0.2.0",
+        assert_eq!(contract_interface("orion:search/retrieval@0.1.0"), Some(("retrieval", true)));
+        assert_eq!(contract_interface("orion:search/log@0.1.7"), Some(("log", true)));
+        for other in ["", "@0.2.0", "@0.1", "@0.1.", "@0.1.0-rc", "@1.0.0"] {
+            let import = format!("orion:search/retrieval{other}");
+            assert_eq!(contract_interface(&import), Some(("retrieval", false)), "{import}");
+        }
+        assert_eq!(contract_interface("wasi:clocks/wall-clock@0.2.0"), None);
+    }
+
+    #[test]
+    fn each_world_has_its_own_imports() {
+        let instance = ComponentTypeRef::Instance(0);
+        let check = |name, world| check_import(name, instance, world, None);
+        assert_eq!(check("orion:search/retrieval@0.1.0", World::Strategy), Ok(()));
+        assert_eq!(check("orion:search/log@0.1.0", World::Reward), Ok(()));
+        for (name, world) in [
+            ("orion:search/retrieval@0.1.0", World::Reward),
+            ("orion:search/secrets@0.1.0", World::Strategy),
+            ("wasi:clocks/wall-clock@0.2.0", World::Strategy),
         ] {
-            assert_eq!(contract_interface(foreign), None, "{foreign}");
+            assert_eq!(check(name, world), Err(CheckError::Import { import: name.to_owned(), world }));
         }
     }
 }

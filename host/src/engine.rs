@@ -51,10 +51,17 @@ pub(crate) fn engine(guests: u32, memory_bytes: u64) -> wasmtime::Result<Engine>
     Engine::new(&config)
 }
 
-/// The contract's imports, implemented by [`SearchState`].
+/// The imports of the world `strategy`, implemented by [`SearchState`].
 pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<SearchState>> {
     let mut linker = Linker::new(engine);
     bindings::Strategy::add_to_linker::<SearchState, HasSelf<SearchState>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+/// The imports of the world `reward`: nothing but types and the log.
+pub(crate) fn reward_linker(engine: &Engine) -> wasmtime::Result<Linker<SearchState>> {
+    let mut linker = Linker::new(engine);
+    bindings::reward::Reward::add_to_linker::<SearchState, HasSelf<SearchState>>(&mut linker, |state| state)?;
     Ok(linker)
 }
 

@@ -1,6 +1,6 @@
 //! The host: one engine, one pool, one cache; strategies are loaded into it and searches run in it.
 //!
-//! Neighbours: `load.rs` (loading), `run.rs` (searching).
+//! Neighbours: `load.rs` (loading), `run.rs` (searching), `reward.rs` (scoring).
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -70,6 +70,7 @@ pub struct Host {
     options: HostOptions,
     engine: Engine,
     linker: Linker<SearchState>,
+    reward_linker: Linker<SearchState>,
     ticker: Ticker,
     cache: Option<Cache>,
     permits: Semaphore,
@@ -84,6 +85,7 @@ impl Host {
         let guests = options.concurrent_searches.max(1);
         let engine = engine::engine(guests, options.max_memory_bytes).map_err(failed)?;
         let linker = engine::linker(&engine).map_err(failed)?;
+        let reward_linker = engine::reward_linker(&engine).map_err(failed)?;
         let ticker = Ticker::start(&engine).map_err(HostError::Clock)?;
         let cache = options.cache_folder.as_deref().map(|folder| Cache::open(folder, &engine)).transpose()?;
         let permits = Semaphore::new(guests as usize);
@@ -91,6 +93,7 @@ impl Host {
             options,
             engine,
             linker,
+            reward_linker,
             ticker,
             cache,
             permits,
@@ -118,6 +121,10 @@ impl Host {
 
     pub(crate) fn linker(&self) -> &Linker<SearchState> {
         &self.linker
+    }
+
+    pub(crate) fn reward_linker(&self) -> &Linker<SearchState> {
+        &self.reward_linker
     }
 
     pub(crate) fn cache(&self) -> Option<&Cache> {

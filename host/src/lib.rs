@@ -3,8 +3,10 @@
 //! A strategy is a WebAssembly component of the world `orion:search/strategy` (see `wit/orion.wit`). [`Host`] loads it
 //! ([`Host::load_bytes`]) and runs searches with it ([`Host::search`]) over [`Services`], under [`Limits`]. A strategy
 //! that fails, spins, floods or lies cannot do harm: its search is answered by the plain hybrid ranking, and
-//! [`Outcome::degraded`] says why. Wasmtime is named in this crate and in no other.
+//! [`Outcome::degraded`] says why. A reward, for training, is a component of the world `orion:search/reward`
+//! ([`Host::load_reward`], [`Host::score`]). Wasmtime is named in this crate and in no other.
 mod bindings;
+mod bounded;
 mod breaker;
 mod cache;
 mod calls;
@@ -26,8 +28,10 @@ mod local_policy;
 mod lock;
 mod manifest;
 mod measure;
+mod mismatch;
 mod outcome;
 mod record;
+mod reward;
 mod run;
 pub mod scripted;
 mod self_assessment;
@@ -37,6 +41,7 @@ mod trace;
 mod trace_file;
 mod trust;
 mod watch;
+mod world;
 
 pub use orion_index as index;
 pub use orion_policy as policy;
@@ -60,6 +65,7 @@ pub use lock::{LOCK_FILE, LockError, LockFile, LockedPlugin};
 pub use manifest::{CONTRACTS, Language, Manifest, ManifestError};
 pub use outcome::{Cost, Degraded, DegradedKind, MAX_RESULTS, Outcome, Request};
 pub use record::{Divergence, MadeCall, RECORDING_VERSION, RecordedAnswer, RecordedCall, Recording};
+pub use reward::{Reward, ScoreError, Scores};
 pub use run::ReplayError;
 pub use self_assessment::{SelfAssessment, relevance_sentence};
 pub use services::{

@@ -1,7 +1,8 @@
 //! From a component's bytes to a strategy that can be started in microseconds.
 //!
-//! Check, then compile or take from the cache, then link once, then let it describe itself under small limits.
-//! Neighbours: `check.rs`, `cache.rs`; `run.rs` runs what this makes.
+//! Check, then compile or take from the cache, then link once, then let it describe itself under small limits. The steps
+//! that strategies and rewards share are here too. Neighbours: `check.rs`, `mismatch.rs`, `cache.rs`, `bounded.rs`;
+//! `run.rs` runs what this makes; `reward.rs` is the same for rewards.
 #![expect(
     unsafe_code,
     reason = "loading compiled components: native code that this host wrote and authenticated"
@@ -11,22 +12,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use wasmtime::Store;
 use wasmtime::component::Component;
 
 use crate::bindings::StrategyPre;
 use crate::breaker::{Breaker, BreakerSettings, BreakerState};
-use crate::cancel::CancelToken;
 use crate::check::{self, CheckError, Granted};
-use crate::contract::{Description, Kind};
+use crate::contract::{Description, Kind, Mismatch};
 use crate::counters::{Counters, PluginStatistics};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::manifest::{Manifest, ManifestError};
+use crate::mismatch::Contract;
 use crate::outcome::{Degraded, Request};
 use crate::record::hexadecimal;
-use crate::state::{SearchState, Stop};
+use crate::services::BoxFuture;
+use crate::state::SearchState;
+use crate::world::World;
 
-/// Why a component could not become a strategy.
+/// Why a component could not become a strategy or a reward.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -83,25 +87,29 @@ pub enum LoadError {
     Manifest(#[from] ManifestError),
 }
 
-/// An option that a strategy does not take.
+/// An option that a plugin does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptionError {
     /// No parameter has this name.
-    #[error("strategy `{strategy}` has no parameter `{name}`; it has {known}")]
+    #[error("{world} `{plugin}` has no parameter `{name}`; it has {known}")]
     Unknown {
-        /// The strategy.
-        strategy: String,
+        /// What the plugin is.
+        world: World,
+        /// The plugin.
+        plugin: String,
         /// The name.
         name: String,
         /// What there is.
         known: String,
     },
     /// The value is not of the parameter's kind.
-    #[error("parameter `{name}` of strategy `{strategy}`: expected {expected}, got `{got}`")]
+    #[error("parameter `{name}` of {world} `{plugin}`: expected {expected}, got `{got}`")]
     Value {
-        /// The strategy.
-        strategy: String,
+        /// What the plugin is.
+        world: World,
+        /// The plugin.
+        plugin: String,
         /// The parameter.
         name: String,
         /// Its kind.
@@ -193,21 +201,31 @@ impl Strategy {
 
     /// Whether every option names a parameter and has a value of its kind.
     pub fn check_options(&self, options: &[(String, String)]) -> Result<(), OptionError> {
-        let strategy = || self.name.clone();
-        for (name, value) in options {
-            let Some(parameter) = self.description.parameters.iter().find(|known| known.name == *name) else {
-                let names: Vec<String> =
-                    self.description.parameters.iter().map(|known| format!("`{}`", known.name)).collect();
-                let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-                return Err(OptionError::Unknown { strategy: strategy(), name: name.clone(), known });
-            };
-            if let Err(expected) = check_value(parameter.kind, value) {
-                let (name, got) = (name.clone(), value.clone());
-                return Err(OptionError::Value { strategy: strategy(), name, expected, got });
-            }
-        }
-        Ok(())
+        check_options(World::Strategy, &self.name, &self.description, options)
     }
+}
+
+/// Whether every option names a parameter of the plugin and has a value of its kind.
+pub(crate) fn check_options(
+    world: World,
+    plugin: &str,
+    description: &Description,
+    options: &[(String, String)],
+) -> Result<(), OptionError> {
+    let plugin = || plugin.to_owned();
+    for (name, value) in options {
+        let Some(parameter) = description.parameters.iter().find(|known| known.name == *name) else {
+            let names: Vec<String> =
+                description.parameters.iter().map(|known| format!("`{}`", known.name)).collect();
+            let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(OptionError::Unknown { world, plugin: plugin(), name: name.clone(), known });
+        };
+        if let Err(expected) = check_value(parameter.kind, value) {
+            let (name, got) = (name.clone(), value.clone());
+            return Err(OptionError::Value { world, plugin: plugin(), name, expected, got });
+        }
+    }
+    Ok(())
 }
 
 /// Whether a value is of a parameter's kind. Errors: what was expected.
@@ -222,7 +240,7 @@ pub(crate) fn check_value(kind: Kind, value: &str) -> Result<(), &'static str> {
 }
 
 /// A plugin that describes itself needs nothing but some computing.
-fn describe_limits() -> Limits {
+pub(crate) fn describe_limits() -> Limits {
     Limits {
         deadline_ms: 2_000,
         grace_ms: 0,
@@ -235,24 +253,48 @@ fn describe_limits() -> Limits {
     }
 }
 
+/// A component file's bytes, and its name without its ending.
+pub(crate) fn read_component(path: &Path) -> Result<(String, Vec<u8>), LoadError> {
+    let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
+    Ok((name.into_owned(), bytes))
+}
+
+/// A component that passed every check and is compiled.
+pub(crate) struct Prepared {
+    pub(crate) component: Component,
+    /// Of its bytes, in hexadecimal.
+    pub(crate) sha256: String,
+    /// Whether its compiled form came from the cache.
+    pub(crate) from_cache: bool,
+}
+
+/// Differences that a refusal spells out; the first says what kind of thing went wrong, the tenth nothing new.
+const SHOWN_MISMATCHES: usize = 3;
+
+fn describe_mismatches(mismatches: &[Mismatch]) -> String {
+    let mut parts: Vec<String> = mismatches.iter().take(SHOWN_MISMATCHES).map(Mismatch::to_string).collect();
+    let more = mismatches.len().saturating_sub(SHOWN_MISMATCHES);
+    if more > 0 {
+        parts.push(format!("and {more} more"));
+    }
+    parts.join("; ")
+}
+
 impl Host {
     /// Loads the component in a file: under the name and the rules of the manifest beside it
     /// ([`Manifest::beside`]), or, without one, under the file's name without its ending and with everything granted.
     pub fn load_file(&self, path: &Path) -> Result<Arc<Strategy>, LoadError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        if let Some(manifest) = Manifest::beside(path)? {
-            return self.load_with(&bytes, manifest);
+        let (name, bytes) = read_component(path)?;
+        match Manifest::beside(path)? {
+            Some(manifest) => self.load_with(&bytes, manifest),
+            None => self.load_bytes(&name, &bytes),
         }
-        let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy());
-        self.load_bytes(&name, &bytes)
     }
 
     /// Loads the component that a manifest names.
     pub fn load_manifest(&self, manifest: Manifest) -> Result<Arc<Strategy>, LoadError> {
-        let path = manifest.component();
-        let bytes =
-            std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        let (_, bytes) = read_component(manifest.component())?;
         self.load_with(&bytes, manifest)
     }
 
@@ -262,7 +304,8 @@ impl Host {
         self.load(&name, bytes, Some(manifest))
     }
 
-    /// Loads a component with everything granted. Nothing is compiled before the whole of it is checked.
+    /// Loads a component with everything granted. Nothing is compiled before the whole of it is checked; a
+    /// reward is refused.
     pub fn load_bytes(&self, name: &str, bytes: &[u8]) -> Result<Arc<Strategy>, LoadError> {
         self.load(name, bytes, None)
     }
@@ -272,21 +315,20 @@ impl Host {
         let granted = manifest
             .as_ref()
             .map(|manifest| Granted { grants: manifest.grants(), manifest: manifest.path() });
-        check::check(bytes, self.options().max_component_bytes, granted)
-            .map_err(|source| LoadError::Check { name: owned(), source })?;
-        let hash: [u8; 32] = Sha256::digest(bytes).into();
-        let (component, from_cache) = self
-            .compiled(&hash, bytes)
-            .map_err(|error| LoadError::Compile { name: owned(), message: format!("{error:#}") })?;
+        let prepared = self.prepare(name, bytes, World::Strategy, granted)?;
         let pre = self
             .linker()
-            .instantiate_pre(&component)
+            .instantiate_pre(&prepared.component)
             .and_then(StrategyPre::new)
             .map_err(|error| LoadError::Contract { name: owned(), message: format!("{error:#}") })?;
         let limits = manifest.as_ref().map_or_else(describe_limits, |own| own.limits(&describe_limits()));
-        let described =
-            self.describe(&pre, limits).map_err(|reason| LoadError::Describe { name: owned(), reason })?;
-        check_description(&described).map_err(|message| LoadError::Description { name: owned(), message })?;
+        let guest = pre.clone();
+        let described = self.describe(name, limits, move |store| {
+            Box::pin(async move {
+                let strategy = guest.instantiate_async(&mut *store).await?;
+                strategy.call_describe(store).await
+            })
+        })?;
         let description = match &manifest {
             Some(manifest) => manifest.describe(described)?,
             None => described,
@@ -297,7 +339,7 @@ impl Host {
             first_rest: Duration::from_millis(options.breaker_ms),
             longest_rest: Duration::from_millis(options.breaker_longest_ms),
         });
-        let (name, component) = (owned(), hexadecimal(&hash));
+        let (name, component, from_cache) = (owned(), prepared.sha256, prepared.from_cache);
         let version = match &manifest {
             Some(manifest) => hexadecimal(&Sha256::digest(format!("{component} {}", manifest.sha256()))),
             None => component.clone(),
@@ -308,6 +350,30 @@ impl Host {
         let strategy = Arc::new(strategy);
         self.counters().set_loaded(&strategy);
         Ok(strategy)
+    }
+
+    /// Checks a component's names and types, then compiles it or takes its compiled form from the cache.
+    pub(crate) fn prepare(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        world: World,
+        granted: Option<Granted<'_>>,
+    ) -> Result<Prepared, LoadError> {
+        let owned = || name.to_owned();
+        let checked = check::check(bytes, self.options().max_component_bytes, world, granted)
+            .map_err(|source| LoadError::Check { name: owned(), source })?;
+        let contract = Contract::own().map_err(|message| LoadError::Contract { name: owned(), message })?;
+        let mismatches = contract.compare(&checked, world);
+        if !mismatches.is_empty() {
+            let message = describe_mismatches(&mismatches);
+            return Err(LoadError::Contract { name: owned(), message });
+        }
+        let hash: [u8; 32] = Sha256::digest(bytes).into();
+        let (component, from_cache) = self
+            .compiled(&hash, bytes)
+            .map_err(|error| LoadError::Compile { name: owned(), message: format!("{error:#}") })?;
+        Ok(Prepared { component, sha256: hexadecimal(&hash), from_cache })
     }
 
     /// The compiled component, and whether it came from the cache.
@@ -330,35 +396,20 @@ impl Host {
         Ok((component, false))
     }
 
-    fn describe(&self, pre: &StrategyPre<SearchState>, limits: Limits) -> Result<Description, Degraded> {
-        self.block_on(self.describe_guest(pre, limits))
-    }
-
-    async fn describe_guest(
+    /// Lets a guest describe itself; `call` instantiates it and asks.
+    pub(crate) fn describe(
         &self,
-        pre: &StrategyPre<SearchState>,
+        name: &str,
         limits: Limits,
-    ) -> Result<Description, Degraded> {
-        let permit = self.permits().acquire().await;
-        let stop = Stop::new(&limits, CancelToken::new(), false);
-        let mut store = self.store(SearchState::new(limits, None, stop.clone()))?;
-        let ticks = self.ticker().guard();
-        let described = {
-            let guest = async {
-                let strategy = pre.instantiate_async(&mut store).await?;
-                strategy.call_describe(&mut store).await
-            };
-            tokio::select! {
-                biased;
-                described = guest => Ok(described),
-                ended = stop.forced() => Err(Degraded::from_end(ended)),
-            }
-        }?;
-        drop(ticks);
-        let described = described.map_err(|error| Degraded::from_trap(&error, store.data().last_words()));
-        drop(store);
-        drop(permit);
-        described
+        call: impl for<'s> FnOnce(&'s mut Store<SearchState>) -> BoxFuture<'s, wasmtime::Result<Description>>
+        + Send,
+    ) -> Result<Description, LoadError> {
+        let owned = || name.to_owned();
+        let called = self.block_on(self.call_bounded(limits, call));
+        let description = called.map_err(|reason| LoadError::Describe { name: owned(), reason })?.value;
+        check_description(&description)
+            .map_err(|message| LoadError::Description { name: owned(), message })?;
+        Ok(description)
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::{component_from_text, hostile_component, text_guest};
+use orion_host::contract::World;
 use orion_host::{CheckError, DegradedKind, Host, HostOptions, LoadError};
 
 fn host() -> Host {
@@ -124,11 +125,12 @@ fn foreign_imports_are_named_and_refused() {
 
     let later = wat::parse_str(r#"(component (import "orion:search/retrieval@0.2.0" (instance)))"#);
     let refused = check_error(&host, &later.expect("valid text"));
-    assert_eq!(refused, CheckError::Import { import: "orion:search/retrieval@0.2.0".to_owned() });
+    assert_eq!(refused, CheckError::Version { import: "orion:search/retrieval@0.2.0".to_owned() });
+    assert!(refused.to_string().contains("this host speaks orion:search@0.1.x"), "{refused}");
 
     let function = wat::parse_str(r#"(component (import "help" (func)))"#);
     let refused = check_error(&host, &function.expect("valid text"));
-    assert_eq!(refused, CheckError::Import { import: "help".to_owned() });
+    assert_eq!(refused, CheckError::Import { import: "help".to_owned(), world: World::Strategy });
 }
 
 #[test]
@@ -152,7 +154,14 @@ fn a_component_of_another_shape_does_not_fit_the_contract() {
         (export "describe" (func $f))
         (export "search" (func $f)))"#;
     let refused = host().load_bytes("other", &wat::parse_str(text).expect("valid text"));
-    assert!(matches!(refused, Err(LoadError::Contract { .. })), "{refused:?}");
+    let Err(LoadError::Contract { message, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(
+        message,
+        "export `describe`: the result: the host's contract has record `description` of `about`, the component has \
+         nothing; a function links by its whole signature, so a changed one needs a new name; export `search`: the \
+         host's contract has parameter `request`, the component has not; a function links by its whole signature, so a \
+         changed one needs a new name"
+    );
 }
 
 #[test]

@@ -37,6 +37,9 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Likewise the rewards, as `rewards()` lists them.
+const REWARDS: &[(&str, &[&str])] = &[("orion-reward", &["reward"])];
+
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Everything a component depends on, relative to the workspace root.
@@ -56,6 +59,9 @@ const INPUTS: &[&str] = &[
     "plugins/archetypes/Cargo.toml",
     "plugins/archetypes/src",
     "plugins/archetypes/components",
+    "plugins/reward/Cargo.toml",
+    "plugins/reward/src",
+    "plugins/reward/components",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -78,8 +84,14 @@ fn build() -> Result<()> {
     add_missing_target()?;
     let modules = build_modules(&root, &target_folder(&out)?)?;
 
+    list(PACKAGES, &modules, &out, "components.rs")?;
+    list(REWARDS, &modules, &out, "rewards.rs")
+}
+
+/// Makes the components of these packages and writes the list of them that `lib.rs` includes.
+fn list(packages: &[(&str, &[&str])], modules: &Path, out: &Path, file: &str) -> Result<()> {
     let mut listing = String::from("&[\n");
-    for name in PACKAGES.iter().flat_map(|(_, names)| *names) {
+    for name in packages.iter().flat_map(|(_, names)| *names) {
         // Cargo names a library's file as code names the library.
         let module = fs::read(modules.join(format!("{}.wasm", name.replace('-', "_"))))?;
         let component = componentise(name, &module)?;
@@ -89,8 +101,7 @@ fn build() -> Result<()> {
         );
     }
     listing += "]\n";
-    fs::write(out.join("components.rs"), listing)?;
-    Ok(())
+    Ok(fs::write(out.join(file), listing)?)
 }
 
 /// `plugins` in the outer target folder: shared by all profiles, removed by `cargo clean`.
@@ -143,7 +154,7 @@ fn build_modules(root: &Path, target_folder: &Path) -> Result<PathBuf> {
         TARGET,
     ]);
     command.arg("--target-dir").arg(target_folder);
-    for (package, _) in PACKAGES {
+    for (package, _) in PACKAGES.iter().chain(REWARDS) {
         command.args(["--package", package]);
     }
     for (name, _) in env::vars_os() {
@@ -168,11 +179,49 @@ fn belongs_to_outer_build(name: &str) -> bool {
     !KEPT.iter().any(|kept| name.starts_with(kept)) && CLEARED.iter().any(|cleared| name.starts_with(cleared))
 }
 
+/// The SDK holds the bindings of every world, and each leaves its types in every module that links the SDK, as a custom
+/// section that is named after the world without its exports. Only the exported world's own section is meant; with the
+/// others a strategy would seem to import a reward's types. `None`: not a core module.
+fn with_its_own_world(module: &[u8]) -> Option<Vec<u8>> {
+    const HEADER_BYTES: usize = 8;
+    let mut kept = module.get(..HEADER_BYTES)?.to_vec();
+    let mut rest = &module[HEADER_BYTES..];
+    while let Some((&id, after_id)) = rest.split_first() {
+        let (length, content) = read_length(after_id)?;
+        let content_end = after_id.len() - content.len() + length + 1;
+        let section = rest.get(..content_end)?;
+        // A custom section begins with its name.
+        let name =
+            if id == 0 { read_length(content).and_then(|(length, name)| name.get(..length)) } else { None };
+        let is_of_other_world = name.and_then(|name| std::str::from_utf8(name).ok()).is_some_and(|name| {
+            name.starts_with("component-type:") && name.contains("-with-all-of-its-exports-removed:")
+        });
+        if !is_of_other_world {
+            kept.extend_from_slice(section);
+        }
+        rest = &rest[content_end..];
+    }
+    Some(kept)
+}
+
+/// An unsigned LEB128 number of at most 32 bits, and what follows it.
+fn read_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut length = 0_usize;
+    for (place, byte) in bytes.iter().take(5).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some((length, &bytes[place + 1..]));
+        }
+    }
+    None
+}
+
 /// Makes a component of a core module and refuses one that imports anything outside the contract.
 fn componentise(name: &str, module: &[u8]) -> Result<Vec<u8>> {
+    let module = with_its_own_world(module).ok_or_else(|| format!("`{name}` is no core module"))?;
     let component = ComponentEncoder::default()
         .validate(true)
-        .module(module)
+        .module(&module)
         .and_then(|encoder| encoder.encode())
         .map_err(|error| format!("`{name}` could not be made a component: {error:#}"))?;
     let decoded = wit_component::decode(&component)

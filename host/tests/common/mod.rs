@@ -192,7 +192,7 @@ pub(crate) fn hostile_component() -> &'static [u8] {
 }
 
 /// A component of a core module that carries its metadata.
-fn encode(module: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(module: &[u8]) -> Vec<u8> {
     let mut encoder = ComponentEncoder::default();
     encoder.validate(true).module(module).expect("a module with metadata");
     encoder.encode().expect("a component")
@@ -200,13 +200,29 @@ fn encode(module: &[u8]) -> Vec<u8> {
 
 /// A strategy from the text of a core module that exports `memory`, `cabi_realloc`, `describe` and `search`.
 pub(crate) fn component_from_text(text: &str) -> Vec<u8> {
+    component_of_world("strategy", text)
+}
+
+/// A component of a world of the contract, from the text of a core module.
+fn component_of_world(world: &str, text: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(root().join("wit")).expect("the contract parses");
-    let world = resolve.select_world(&[package], Some("strategy")).expect("the world exists");
+    let world = resolve.select_world(&[package], Some(world)).expect("the world exists");
     let mut module = wat::parse_str(text).expect("valid text");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
         .expect("metadata fits");
     encode(&module)
+}
+
+/// A reward that describes itself as `text-guest`, with the given body of `score`: parameters are `$turns $count $options
+/// $options-count`, the result is an address.
+pub(crate) fn text_reward(score: &str) -> Vec<u8> {
+    let parameters = "(param $turns i32) (param $count i32) (param $options i32) (param $options-count i32)";
+    let text = text_guest("", "i32.const 64", "unreachable").replace(
+        r#"(func (export "search") (param i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32) unreachable)"#,
+        &format!(r#"(func (export "score") {parameters} (result i32) {score})"#),
+    );
+    component_of_world("reward", &text)
 }
 
 /// A core module that describes itself as `text-guest`, with `extra` definitions and the given function bodies.

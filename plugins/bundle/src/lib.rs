@@ -1,18 +1,19 @@
-//! The standard strategies, built as components and carried as bytes.
+//! The standard strategies and rewards, built as components and carried as bytes.
 //!
 //! `build.rs` builds them from `plugins/`, so that a built `orion` is one file. Nothing here knows wasmtime: the bytes
 //! go to the host's loader like those of any other plugin.
 
-/// One standard strategy.
+/// One standard plugin.
 #[derive(Clone, Copy, Debug)]
 pub struct Component {
-    /// The name by which the strategy describes itself.
+    /// The name by which the plugin describes itself.
     pub name: &'static str,
-    /// A WebAssembly component for the world `orion:search/strategy`.
+    /// A WebAssembly component for the world `orion:search/strategy` or, among [`rewards`], `orion:search/reward`.
     pub bytes: &'static [u8],
 }
 
 static COMPONENTS: &[Component] = include!(concat!(env!("OUT_DIR"), "/components.rs"));
+static REWARDS: &[Component] = include!(concat!(env!("OUT_DIR"), "/rewards.rs"));
 
 /// All standard strategies, plain ones first, archetypes last.
 pub fn components() -> &'static [Component] {
@@ -22,6 +23,16 @@ pub fn components() -> &'static [Component] {
 /// The standard strategy of this name.
 pub fn component(name: &str) -> Option<&'static Component> {
     COMPONENTS.iter().find(|component| component.name == name)
+}
+
+/// All standard rewards.
+pub fn rewards() -> &'static [Component] {
+    REWARDS
+}
+
+/// The standard reward of this name.
+pub fn reward(name: &str) -> Option<&'static Component> {
+    REWARDS.iter().find(|component| component.name == name)
 }
 
 #[cfg(test)]
@@ -46,7 +57,8 @@ mod tests {
             "pseudo-document",
         ];
         assert_eq!(names, [first.as_slice(), &archetypes].concat());
-        for component in components() {
+        assert_eq!(rewards().iter().map(|component| component.name).collect::<Vec<_>>(), ["reward"]);
+        for component in components().iter().chain(rewards()) {
             // The preamble of a component: magic, version 0x0d, layer 1.
             assert_eq!(component.bytes[..8], *b"\0asm\x0d\0\x01\0", "{}", component.name);
             // A fifth of a megabyte: beyond that something large has crept into the SDK.
@@ -58,5 +70,7 @@ mod tests {
     fn components_are_found_by_name() {
         assert_eq!(component("hybrid").map(|found| found.name), Some("hybrid"));
         assert!(component("sorcery").is_none());
+        assert_eq!(reward("reward").map(|found| found.name), Some("reward"));
+        assert!(component("reward").is_none() && reward("hybrid").is_none());
     }
 }

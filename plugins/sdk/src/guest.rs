@@ -66,9 +66,9 @@ impl<S: Strategy> Guest for Adapter<S> {
 }
 
 /// Sends panic messages to the host's log; the instance is gone right afterwards.
-fn report_panics() {
+pub(crate) fn report_panics() {
     std::panic::set_hook(Box::new(|information| {
-        log::write(Level::Error, &format!("the strategy panicked: {information}"));
+        log::write(Level::Error, &format!("the plugin panicked: {information}"));
     }));
 }
 

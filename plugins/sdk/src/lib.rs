@@ -1,9 +1,11 @@
-//! Write Orion search strategies in Rust.
+//! Write Orion search strategies, and rewards for training them, in Rust.
 //!
 //! A strategy is a type that implements [`Strategy`]: it says what it is, and answers a request by calling the
 //! [`Host`]. [`export!`] makes a component of it when the crate is built for `wasm32-unknown-unknown`; in a native
 //! build the macro is inert, and the same code is unit-tested against [`mock::MockHost`]. `plugins/README.md` walks
 //! through one.
+//!
+//! A reward is a type that implements [`Reward`] and is exported by [`export_reward!`]; it calls nothing.
 //!
 //! The types are those of the contract (`wit/orion.wit`), generated into [`bindings`] and named here; what the SDK
 //! adds is parameters ([`parameters`], those that several strategies share in [`usual`]), fusion ([`fusion`]), seeded
@@ -21,6 +23,8 @@ pub mod parameters;
 pub mod perturb;
 pub mod random;
 pub mod reading;
+mod reward;
+pub mod reward_bindings;
 pub mod text;
 pub mod usual;
 
@@ -36,3 +40,7 @@ pub use bindings::{Outcome, Request};
 #[doc(hidden)]
 pub use guest::{Adapter, Imports};
 pub use host::{Host, Strategy, retriever_name, setting};
+pub use reward::Reward;
+#[doc(hidden)]
+pub use reward::RewardAdapter;
+pub use reward_bindings::Observation;

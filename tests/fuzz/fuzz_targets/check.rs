@@ -8,18 +8,27 @@
 mod check;
 #[path = "../../../host/src/grants.rs"]
 mod grants;
+#[path = "../../../host/src/world.rs"]
+mod world;
 
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
+use world::World;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut granted = grants::Grants::default();
-    let strict = check::check(bytes, 1 << 20, Some(check::Granted { grants: &granted, manifest: Path::new("m") }));
-    granted = grants::Grants::all();
-    let full = check::check(bytes, 1 << 20, Some(check::Granted { grants: &granted, manifest: Path::new("m") }));
-    let free = check::check(bytes, 1 << 20, None);
+    let check = |grants: Option<&grants::Grants>, world: World| {
+        let granted = grants.map(|grants| check::Granted { grants, manifest: Path::new("m") });
+        check::check(bytes, 1 << 20, world, granted).map(|checked| checked.imports)
+    };
+    let strict = check(Some(&grants::Grants::default()), World::Strategy);
+    let full = check(Some(&grants::Grants::all()), World::Strategy);
+    let free = check(None, World::Strategy);
+    let reward = check(None, World::Reward);
     // All grants are as good as none asked for, and fewer grants never let more through.
     assert_eq!(full, free);
     assert!(full.is_ok() || strict.is_err());
+    // Nothing is refused as the other kind by both.
+    let is_other = |result: &Result<_, _>| matches!(result, Err(check::CheckError::OtherWorld { .. }));
+    assert!(!(is_other(&free) && is_other(&reward)));
 });

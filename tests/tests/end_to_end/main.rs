@@ -6,4 +6,5 @@ mod adaptive;
 mod archetypes;
 mod degraded;
 mod one_shot;
+mod rewards;
 mod world;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tree::expect_none;
 
 /// Crate, and those of ours that it may name. What is not listed is forbidden, for builds and tests alike.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("orion-kernels", &[]),
     ("orion-eval", &[]),
     ("orion-index", &["orion-kernels"]),
@@ -20,6 +20,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("orion-plain", &["orion-sdk"]),
     ("orion-beam", &["orion-sdk"]),
     ("orion-archetypes", &["orion-sdk"]),
+    ("orion-reward", &["orion-sdk"]),
     ("orion-bundle", &[]),
     ("orion-hostile-guest", &[]),
     (
@@ -36,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "orion-plain",
             "orion-beam",
             "orion-archetypes",
+            "orion-reward",
             "orion-bundle",
         ],
     ),

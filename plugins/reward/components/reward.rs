@@ -1,0 +1,3 @@
+//! The component `reward`.
+
+orion_sdk::export_reward!(orion_reward::TurnReward);
