@@ -14,7 +14,7 @@ wasmtime::component::bindgen!({
 });
 
 /// The world `reward`; what it shares with `strategy` is the same types.
-pub mod reward {
+pub(crate) mod reward {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "orion:search/reward",
