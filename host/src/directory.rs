@@ -358,10 +358,6 @@ impl Rules {
         candidate: Candidate,
     ) -> Result<(Arc<Strategy>, Option<Signer>), Refusal> {
         let Candidate { manifest, component, signature } = &candidate;
-        if manifest.name() != name {
-            let (manifest, got) = (manifest.path().to_owned(), manifest.name().to_owned());
-            return Err(Refusal::FileName { manifest, expected: name.to_owned(), got });
-        }
         let verify = |trust: &TrustStore| trust.verify(component, manifest, signature.as_deref());
         let signer = self.trust.as_ref().map(verify).transpose()?;
         let locked = candidate.locked();
@@ -425,6 +421,12 @@ fn read_candidate(
         fs::read_to_string(path).map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
     digest.update(Sha256::digest(&text));
     let manifest = Manifest::parse(&text, path)?;
+    // Before its component is looked for, whose name most often follows the plugin's.
+    let expected = path.file_stem().unwrap_or_default().to_string_lossy();
+    if manifest.name() != expected {
+        let (expected, got) = (expected.into_owned(), manifest.name().to_owned());
+        return Err(Refusal::FileName { manifest: path.to_owned(), expected, got });
+    }
     let component_path = manifest.component();
     for path in [component_path.to_owned(), signature_path(component_path)] {
         let found = stamp(&path);
