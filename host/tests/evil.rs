@@ -378,7 +378,7 @@ fn mutant(original: &[u8], seed: u64) -> Vec<u8> {
 /// anything but one of the refusals that loading names.
 #[test]
 fn mutants_are_refused_or_load() {
-    const MUTANTS: u64 = 2_000;
+    const MUTANTS: u64 = 5_000;
     // Refused by the check alone: a host that takes no cache and compiles what passes.
     let original = component_from_text(&answering(EMPTY, ""));
     let host = Host::new(HostOptions { concurrent_searches: 2, ..HostOptions::default() }).expect("a host");

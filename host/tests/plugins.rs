@@ -203,7 +203,6 @@ fn a_broken_version_is_refused_and_the_old_one_stays() {
 fn a_plugin_that_never_loaded_is_listed_with_its_reason() {
     let (host, folder) = (host(), Folder::new());
     let directory = folder.directory();
-    folder.put("other", &versioned("plugin-one", "001"), "");
     folder.write("other.toml", manifest("plugin-one", ""));
     folder.put("plugin-two", &versioned("plugin-two", "001"), "");
     let changes = refresh(&directory, &host);
