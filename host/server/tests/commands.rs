@@ -95,15 +95,19 @@ fn the_short_help() {
           -V, --version  Print version
 
         Global options:
-              --data-dir <FOLDER>    Folder of indexes, caches and runs [default: .orion if it is there,
-                                     else the user's data folder]
-              --models-dir <FOLDER>  Folder of model folders [default: models if MiniLM is in it, else
-                                     models in the data folder]
-              --threads <N>          Threads for encoding and the policy; results are the same for any
-                                     number [default: all cores]
-              --json                 Print data as JSON
-              --color <WHEN>         When to colour [default: auto] [possible values: auto, always, never]
-          -q, --quiet                Say nothing but warnings and errors on standard error
+              --data-dir <FOLDER>      Folder of indexes, caches and runs [default: .orion if it is there,
+                                       else the user's data folder]
+              --models-dir <FOLDER>    Folder of model folders [default: models if MiniLM is in it, else
+                                       models in the data folder]
+              --plugins <FOLDER>       Folder of plugins, each a NAME.toml and its component [default:
+                                       plugins in the data folder if it is there]
+              --trusted-keys <FOLDER>  Load only plugins that a key in this folder (*.pub) signed
+              --locked                 Load only plugins that are as the plugin folder's plugins.lock says
+              --threads <N>            Threads for encoding and the policy; results are the same for any
+                                       number [default: all cores]
+              --json                   Print data as JSON
+              --color <WHEN>           When to colour [default: auto] [possible values: auto, always, never]
+          -q, --quiet                  Say nothing but warnings and errors on standard error
     "#]]
     .assert_eq(&Sandbox::new().answered(&["-h"]));
 }
@@ -130,10 +134,10 @@ fn errors_say_what_and_hint_what_to_do() {
     check_error(
         &["search", "salt", "--index", "notes", "--strategy", "magic"],
         expect![[r#"
-        error: choosing strategy `magic`: there is none of that name
+            error: choosing strategy `magic`: there is none of that name
 
-        hint: there are lexical, dense, hybrid, rm3, perturb, blind, beam; --plugin FILE adds one
-    "#]],
+            hint: there are lexical, dense, hybrid, rm3, perturb, blind, beam, adaptive-context-learner, random-walk-wanderer, breadth-first-explorer, depth-first-driller, wrong-direction-specialist, early-success-validator, exploitation-heavy-validator, greedy-hill-climber, best-first-hypothesis-selector, multi-beam-parallel, pseudo-document; --plugin FILE adds one
+        "#]],
     );
     check_error(
         &["search", "salt", "--index", "notes", "--strategy", "lexical", "--param", "speed=9"],
