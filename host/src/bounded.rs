@@ -5,6 +5,7 @@
 use wasmtime::Store;
 
 use crate::cancel::CancelToken;
+use crate::class::GuestClass;
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::outcome::{Degraded, DegradedKind};
@@ -24,6 +25,7 @@ impl Host {
     /// Runs `call`, which instantiates a guest in the store that it gets and calls it, to its end or to its limits' end.
     pub(crate) async fn call_bounded<T>(
         &self,
+        class: GuestClass,
         limits: Limits,
         call: impl for<'s> FnOnce(&'s mut Store<SearchState>) -> BoxFuture<'s, wasmtime::Result<T>>,
     ) -> Result<Called<T>, Degraded> {
@@ -31,7 +33,7 @@ impl Host {
         let stop = Stop::new(&limits, CancelToken::new(), false);
         let permit = tokio::select! {
             biased;
-            permit = self.permits().acquire() => permit,
+            permit = self.permits(class).acquire() => permit,
             _ = stop.asked() => {
                 let reason = "no room for a guest before the deadline";
                 return Err(Degraded::new(DegradedKind::Overloaded, reason));

@@ -13,7 +13,7 @@ use wasmparser::{
 use crate::grants::{Grant, Grants};
 use crate::world::World;
 
-const PACKAGE: &str = "orion:search";
+pub(crate) const PACKAGE: &str = "orion:search";
 /// Versions that link: the contract's track is 0.1.
 const TRACK: &str = "0.1.";
 
@@ -197,7 +197,7 @@ fn check_import(
 }
 
 /// The interface's name, where the import is one of the contract's package, and whether its version links.
-fn contract_interface(name: &str) -> Option<(&str, bool)> {
+pub(crate) fn contract_interface(name: &str) -> Option<(&str, bool)> {
     let (package, rest) = name.split_once('/')?;
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     let patch = version.strip_prefix(TRACK).unwrap_or_default();
@@ -205,7 +205,7 @@ fn contract_interface(name: &str) -> Option<(&str, bool)> {
     (package == PACKAGE).then_some((interface, links))
 }
 
-fn invalid(error: wasmparser::BinaryReaderError) -> CheckError {
+pub(crate) fn invalid(error: wasmparser::BinaryReaderError) -> CheckError {
     CheckError::Invalid { message: error.message().to_owned(), offset: error.offset() }
 }
 

@@ -9,6 +9,7 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::bindings;
+use crate::class::GuestClass;
 use crate::limiter::{CORE_INSTANCES, MEMORIES, TABLES};
 use crate::state::SearchState;
 
@@ -21,13 +22,17 @@ const TICK: Duration = Duration::from_millis(10);
 /// Elements of one table that the pool has room for; [`crate::Limits::table_elements`] may be lower.
 pub(crate) const POOL_TABLE_ELEMENTS: usize = 100_000;
 
-/// Engine for guests, with room for `guests` at once of `memory_bytes` each memory.
-pub(crate) fn engine(guests: u32, memory_bytes: u64) -> wasmtime::Result<Engine> {
+/// Engine for guests, with room for `small` and `large` ones at once of `memory_bytes` each memory.
+pub(crate) fn engine(small: u32, large: u32, memory_bytes: u64) -> wasmtime::Result<Engine> {
     let (instances, memories, tables) = (CORE_INSTANCES as u32, MEMORIES as u32, TABLES as u32);
+    let places = |class: GuestClass, guests: u32| guests.saturating_mul(class.core_instances() as u32);
+    let guests = small.saturating_add(large);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(guests)
         // Most components have a handful of these; the per-component bounds stop the odd one.
-        .total_core_instances(guests.saturating_mul(8))
+        .total_core_instances(
+            places(GuestClass::Small, small).saturating_add(places(GuestClass::Large, large)),
+        )
         .total_memories(guests.saturating_mul(2))
         .total_tables(guests.saturating_mul(4))
         .total_stacks(guests)

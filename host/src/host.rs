@@ -12,6 +12,7 @@ use wasmtime::component::Linker;
 use wasmtime::{Engine, Store};
 
 use crate::cache::{Cache, CacheError};
+use crate::class::GuestClass;
 use crate::counters::{CounterRegistry, PluginStatistics};
 use crate::engine::{self, POOL_TABLE_ELEMENTS, Ticker};
 use crate::outcome::{Degraded, DegradedKind};
@@ -20,8 +21,10 @@ use crate::state::SearchState;
 /// How a host is made.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
-    /// Guests that run at once; more searches wait.
+    /// Small guests that run at once; more searches wait.
     pub concurrent_searches: u32,
+    /// Large guests ([`GuestClass::Large`]) that run at once.
+    pub concurrent_large_searches: u32,
     /// Upper bound for [`crate::Limits::memory_bytes`].
     pub max_memory_bytes: u64,
     /// Larger components are refused.
@@ -40,6 +43,8 @@ impl Default for HostOptions {
     fn default() -> Self {
         Self {
             concurrent_searches: 64,
+            // Interpreters compute most of the time, so more of them than processors gains little.
+            concurrent_large_searches: 8,
             max_memory_bytes: 256 << 20,
             max_component_bytes: 64 << 20,
             cache_folder: None,
@@ -73,7 +78,8 @@ pub struct Host {
     reward_linker: Linker<SearchState>,
     ticker: Ticker,
     cache: Option<Cache>,
-    permits: Semaphore,
+    small_permits: Semaphore,
+    large_permits: Semaphore,
     runtime: OnceLock<Runtime>,
     counters: CounterRegistry,
 }
@@ -82,13 +88,13 @@ impl Host {
     /// Makes the engine, its pool and its cache.
     pub fn new(options: HostOptions) -> Result<Self, HostError> {
         let failed = |error: wasmtime::Error| HostError::Engine(format!("{error:#}"));
-        let guests = options.concurrent_searches.max(1);
-        let engine = engine::engine(guests, options.max_memory_bytes).map_err(failed)?;
+        let (small, large) = (options.concurrent_searches.max(1), options.concurrent_large_searches.max(1));
+        let engine = engine::engine(small, large, options.max_memory_bytes).map_err(failed)?;
         let linker = engine::linker(&engine).map_err(failed)?;
         let reward_linker = engine::reward_linker(&engine).map_err(failed)?;
         let ticker = Ticker::start(&engine).map_err(HostError::Clock)?;
         let cache = options.cache_folder.as_deref().map(|folder| Cache::open(folder, &engine)).transpose()?;
-        let permits = Semaphore::new(guests as usize);
+        let [small_permits, large_permits] = [small, large].map(|guests| Semaphore::new(guests as usize));
         Ok(Self {
             options,
             engine,
@@ -96,7 +102,8 @@ impl Host {
             reward_linker,
             ticker,
             cache,
-            permits,
+            small_permits,
+            large_permits,
             runtime: OnceLock::new(),
             counters: CounterRegistry::default(),
         })
@@ -131,8 +138,12 @@ impl Host {
         self.cache.as_ref()
     }
 
-    pub(crate) fn permits(&self) -> &Semaphore {
-        &self.permits
+    /// Places for guests of a class.
+    pub(crate) fn permits(&self, class: GuestClass) -> &Semaphore {
+        match class {
+            GuestClass::Small => &self.small_permits,
+            GuestClass::Large => &self.large_permits,
+        }
     }
 
     pub(crate) fn ticker(&self) -> &Ticker {

@@ -18,9 +18,11 @@ use wasmtime::component::Component;
 use crate::bindings::StrategyPre;
 use crate::breaker::{Breaker, BreakerSettings, BreakerState};
 use crate::check::{self, CheckError, Granted};
+use crate::class::GuestClass;
 use crate::contract::{Description, Kind, Mismatch};
 use crate::counters::{Counters, PluginStatistics};
 use crate::host::Host;
+use crate::inspect::inspect;
 use crate::limits::Limits;
 use crate::manifest::{Manifest, ManifestError};
 use crate::mismatch::Contract;
@@ -129,6 +131,7 @@ pub struct Strategy {
     pub(crate) counters: Arc<Counters>,
     pub(crate) version: String,
     manifest: Option<Manifest>,
+    class: GuestClass,
     from_cache: bool,
 }
 
@@ -192,6 +195,11 @@ impl Strategy {
     /// What its breaker lets through now.
     pub fn breaker_state(&self) -> BreakerState {
         self.breaker.state(Instant::now())
+    }
+
+    /// Which places of the pool its guests take.
+    pub fn class(&self) -> GuestClass {
+        self.class
     }
 
     /// Whether its compiled form came from the cache.
@@ -265,6 +273,8 @@ pub(crate) struct Prepared {
     pub(crate) component: Component,
     /// Of its bytes, in hexadecimal.
     pub(crate) sha256: String,
+    /// Which places of the pool its guests take.
+    pub(crate) class: GuestClass,
     /// Whether its compiled form came from the cache.
     pub(crate) from_cache: bool,
 }
@@ -323,7 +333,7 @@ impl Host {
             .map_err(|error| LoadError::Contract { name: owned(), message: format!("{error:#}") })?;
         let limits = manifest.as_ref().map_or_else(describe_limits, |own| own.limits(&describe_limits()));
         let guest = pre.clone();
-        let described = self.describe(name, limits, move |store| {
+        let described = self.describe(name, prepared.class, limits, move |store| {
             Box::pin(async move {
                 let strategy = guest.instantiate_async(&mut *store).await?;
                 strategy.call_describe(store).await
@@ -340,13 +350,24 @@ impl Host {
             longest_rest: Duration::from_millis(options.breaker_longest_ms),
         });
         let (name, component, from_cache) = (owned(), prepared.sha256, prepared.from_cache);
+        let class = prepared.class;
         let version = match &manifest {
             Some(manifest) => hexadecimal(&Sha256::digest(format!("{component} {}", manifest.sha256()))),
             None => component.clone(),
         };
         let counters = self.counters().of(&name, &version);
-        let strategy =
-            Strategy { name, description, component, pre, breaker, counters, version, manifest, from_cache };
+        let strategy = Strategy {
+            name,
+            description,
+            component,
+            pre,
+            breaker,
+            counters,
+            version,
+            manifest,
+            class,
+            from_cache,
+        };
         let strategy = Arc::new(strategy);
         self.counters().set_loaded(&strategy);
         Ok(strategy)
@@ -369,11 +390,13 @@ impl Host {
             let message = describe_mismatches(&mismatches);
             return Err(LoadError::Contract { name: owned(), message });
         }
+        let inspection = inspect(bytes).map_err(|source| LoadError::Check { name: owned(), source })?;
+        let class = GuestClass::of(&inspection);
         let hash: [u8; 32] = Sha256::digest(bytes).into();
         let (component, from_cache) = self
             .compiled(&hash, bytes)
             .map_err(|error| LoadError::Compile { name: owned(), message: format!("{error:#}") })?;
-        Ok(Prepared { component, sha256: hexadecimal(&hash), from_cache })
+        Ok(Prepared { component, sha256: hexadecimal(&hash), class, from_cache })
     }
 
     /// The compiled component, and whether it came from the cache.
@@ -400,12 +423,13 @@ impl Host {
     pub(crate) fn describe(
         &self,
         name: &str,
+        class: GuestClass,
         limits: Limits,
         call: impl for<'s> FnOnce(&'s mut Store<SearchState>) -> BoxFuture<'s, wasmtime::Result<Description>>
         + Send,
     ) -> Result<Description, LoadError> {
         let owned = || name.to_owned();
-        let called = self.block_on(self.call_bounded(limits, call));
+        let called = self.block_on(self.call_bounded(class, limits, call));
         let description = called.map_err(|reason| LoadError::Describe { name: owned(), reason })?.value;
         check_description(&description)
             .map_err(|message| LoadError::Description { name: owned(), message })?;

@@ -21,7 +21,7 @@ impl Host {
             let limits = Limits::unhurried();
             let mut times = Vec::with_capacity(repetitions);
             for _ in 0..repetitions {
-                let _permit = self.permits().acquire().await;
+                let _permit = self.permits(strategy.class()).acquire().await;
                 let stop = Stop::new(&limits, CancelToken::new(), false);
                 let state = SearchState::new(limits.clone(), None, stop);
                 let started = Instant::now();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bindings::reward::RewardPre;
+use crate::class::GuestClass;
 use crate::contract::{Description, Observation, Setting};
 use crate::host::Host;
 use crate::limits::Limits;
@@ -20,6 +21,7 @@ pub struct Reward {
     description: Description,
     component: String,
     pre: RewardPre<SearchState>,
+    class: GuestClass,
     from_cache: bool,
 }
 
@@ -122,14 +124,14 @@ impl Host {
                 |error| LoadError::Contract { name: name.to_owned(), message: format!("{error:#}") },
             )?;
         let guest = pre.clone();
-        let description = self.describe(name, describe_limits(), move |store| {
+        let description = self.describe(name, prepared.class, describe_limits(), move |store| {
             Box::pin(async move {
                 let reward = guest.instantiate_async(&mut *store).await?;
                 reward.call_describe(store).await
             })
         })?;
-        let (component, from_cache) = (prepared.sha256, prepared.from_cache);
-        Ok(Arc::new(Reward { name: name.to_owned(), description, component, pre, from_cache }))
+        let (component, class, from_cache) = (prepared.sha256, prepared.class, prepared.from_cache);
+        Ok(Arc::new(Reward { name: name.to_owned(), description, component, pre, class, from_cache }))
     }
 
     /// One reward for each turn. The same turns and options give the same rewards for the same fuel.
@@ -149,7 +151,7 @@ impl Host {
             options.iter().cloned().map(|(name, value)| Setting { name, value }).collect();
         let observations = turns.to_vec();
         let pre = reward.pre.clone();
-        let called = self.call_bounded(limits.clone(), move |store| {
+        let called = self.call_bounded(reward.class, limits.clone(), move |store| {
             Box::pin(async move {
                 let guest = pre.instantiate_async(&mut *store).await?;
                 guest.call_score(store, &observations, &settings).await

@@ -228,7 +228,7 @@ impl Host {
         let stop = state.stop.clone();
         let permit = tokio::select! {
             biased;
-            permit = self.permits().acquire() => permit,
+            permit = self.permits(strategy.class()).acquire() => permit,
             ended = stop.asked() => {
                 let degraded = match ended {
                     Ended::Cancelled => Degraded::from_end(ended),

@@ -12,8 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wit_component::{ComponentEncoder, DecodedWasm};
-use wit_parser::WorldItem;
+use orion_plugin_build::{TARGET, add_missing_target, componentise};
 
 /// What is built: each package and its components, in the order in which `components()` lists them.
 const PACKAGES: &[(&str, &[&str])] = &[
@@ -40,8 +39,6 @@ const PACKAGES: &[(&str, &[&str])] = &[
 /// Likewise the rewards, as `rewards()` lists them.
 const REWARDS: &[(&str, &[&str])] = &[("orion-reward", &["reward"])];
 
-const TARGET: &str = "wasm32-unknown-unknown";
-
 /// Everything a component depends on, relative to the workspace root.
 const INPUTS: &[&str] = &[
     "Cargo.toml",
@@ -62,6 +59,7 @@ const INPUTS: &[&str] = &[
     "plugins/reward/Cargo.toml",
     "plugins/reward/src",
     "plugins/reward/components",
+    "plugins/examples",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -81,11 +79,21 @@ fn build() -> Result<()> {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
 
-    add_missing_target()?;
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    add_missing_target(&rustc, |said| println!("cargo::warning={said} for the standard strategies"))?;
     let modules = build_modules(&root, &target_folder(&out)?)?;
 
     list(PACKAGES, &modules, &out, "components.rs")?;
-    list(REWARDS, &modules, &out, "rewards.rs")
+    list(REWARDS, &modules, &out, "rewards.rs")?;
+    for (name, folder) in [
+        ("sdk", "plugins/sdk/src"),
+        ("rust", "plugins/examples/rust"),
+        ("python", "plugins/examples/python"),
+        ("js", "plugins/examples/js"),
+    ] {
+        fs::write(out.join(format!("{name}.rs")), list_texts(&root.join(folder))?)?;
+    }
+    Ok(())
 }
 
 /// Makes the components of these packages and writes the list of them that `lib.rs` includes.
@@ -104,6 +112,35 @@ fn list(packages: &[(&str, &[&str])], modules: &Path, out: &Path, file: &str) ->
     Ok(fs::write(out.join(file), listing)?)
 }
 
+/// An expression that lists every text file under a folder, by path. What a build of an example leaves there is left
+/// out.
+fn list_texts(folder: &Path) -> Result<String> {
+    let mut paths = Vec::new();
+    collect(folder, &mut paths)?;
+    paths.sort();
+    let mut listing = String::from("&[\n");
+    for path in paths {
+        let relative = path.strip_prefix(folder)?.to_string_lossy().replace('\\', "/");
+        listing += &format!("    TextFile {{ path: {relative:?}, text: include_str!({path:?}) }},\n");
+    }
+    Ok(listing + "]\n")
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !matches!(name.as_str(), "target" | "__pycache__") {
+                collect(&path, paths)?;
+            }
+        } else if !name.ends_with(".wasm") {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
 /// `plugins` in the outer target folder: shared by all profiles, removed by `cargo clean`.
 fn target_folder(out: &Path) -> Result<PathBuf> {
     // OUT_DIR is TARGET/PROFILE/build/PACKAGE-HASH/out.
@@ -113,31 +150,6 @@ fn target_folder(out: &Path) -> Result<PathBuf> {
 
 fn path_from(variable: &str) -> Result<PathBuf> {
     env::var_os(variable).map(PathBuf::from).ok_or_else(|| format!("cargo did not set `{variable}`").into())
-}
-
-/// Adds the wasm target where it is missing: not every machine installs what `rust-toolchain.toml` lists.
-fn add_missing_target() -> Result<()> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let printed = Command::new(&rustc).args(["--print", "target-libdir", "--target", TARGET]).output()?;
-    let libraries = PathBuf::from(String::from_utf8_lossy(&printed.stdout).trim());
-    if printed.status.success() && libraries.is_dir() {
-        return Ok(());
-    }
-    println!("cargo::warning=adding the Rust target {TARGET} for the standard strategies");
-    let added = Command::new("rustup").args(["target", "add", TARGET]).output();
-    match added {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(format!(
-            "the Rust target `{TARGET}` is missing, and `rustup target add {TARGET}` failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into()),
-        Err(error) => Err(format!(
-            "the Rust target `{TARGET}` is missing, and rustup, which could add it, did not start: {error}\n\
-             hint: install the target with your distribution's package manager, or install Rust through rustup"
-        )
-        .into()),
-    }
 }
 
 /// Runs the nested cargo; returns the folder that holds the core modules.
@@ -177,66 +189,4 @@ fn belongs_to_outer_build(name: &str) -> bool {
     const CLEARED: &[&str] =
         &["CARGO", "RUSTC", "RUSTFLAGS", "RUSTDOC", "CLIPPY", "OUT_DIR", "PROFILE", "TARGET"];
     !KEPT.iter().any(|kept| name.starts_with(kept)) && CLEARED.iter().any(|cleared| name.starts_with(cleared))
-}
-
-/// The SDK holds the bindings of every world, and each leaves its types in every module that links the SDK, as a custom
-/// section that is named after the world without its exports. Only the exported world's own section is meant; with the
-/// others a strategy would seem to import a reward's types. `None`: not a core module.
-fn with_its_own_world(module: &[u8]) -> Option<Vec<u8>> {
-    const HEADER_BYTES: usize = 8;
-    let mut kept = module.get(..HEADER_BYTES)?.to_vec();
-    let mut rest = &module[HEADER_BYTES..];
-    while let Some((&id, after_id)) = rest.split_first() {
-        let (length, content) = read_length(after_id)?;
-        let content_end = after_id.len() - content.len() + length + 1;
-        let section = rest.get(..content_end)?;
-        // A custom section begins with its name.
-        let name =
-            if id == 0 { read_length(content).and_then(|(length, name)| name.get(..length)) } else { None };
-        let is_of_other_world = name.and_then(|name| std::str::from_utf8(name).ok()).is_some_and(|name| {
-            name.starts_with("component-type:") && name.contains("-with-all-of-its-exports-removed:")
-        });
-        if !is_of_other_world {
-            kept.extend_from_slice(section);
-        }
-        rest = &rest[content_end..];
-    }
-    Some(kept)
-}
-
-/// An unsigned LEB128 number of at most 32 bits, and what follows it.
-fn read_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut length = 0_usize;
-    for (place, byte) in bytes.iter().take(5).enumerate() {
-        length |= usize::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some((length, &bytes[place + 1..]));
-        }
-    }
-    None
-}
-
-/// Makes a component of a core module and refuses one that imports anything outside the contract.
-fn componentise(name: &str, module: &[u8]) -> Result<Vec<u8>> {
-    let module = with_its_own_world(module).ok_or_else(|| format!("`{name}` is no core module"))?;
-    let component = ComponentEncoder::default()
-        .validate(true)
-        .module(&module)
-        .and_then(|encoder| encoder.encode())
-        .map_err(|error| format!("`{name}` could not be made a component: {error:#}"))?;
-    let decoded = wit_component::decode(&component)
-        .map_err(|error| format!("the component `{name}` cannot be read back: {error:#}"))?;
-    let DecodedWasm::Component(resolve, world) = decoded else {
-        return Err(format!("`{name}` became a WIT package instead of a component").into());
-    };
-    // Types that the world itself names are listed as imports too; they give access to nothing.
-    let imports =
-        resolve.worlds[world].imports.iter().filter(|(_, item)| !matches!(item, WorldItem::Type { .. }));
-    for (key, _) in imports {
-        let import = resolve.name_world_key(key);
-        if !import.starts_with("orion:search/") {
-            return Err(format!("`{name}` imports `{import}`; plugins may import only `orion:search`").into());
-        }
-    }
-    Ok(component)
 }

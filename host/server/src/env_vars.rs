@@ -18,7 +18,7 @@ pub const TRUSTED_KEYS: &str = "ORION_TRUSTED_KEYS";
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Base of the default data folder on systems that follow the XDG rules.
 pub const XDG_DATA_HOME: &str = "XDG_DATA_HOME";
-/// Base of the folder of compiled components.
+/// Base of the folders of compiled components and of tool chains.
 pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 /// Base of both elsewhere.
 pub const HOME: &str = "HOME";
@@ -31,7 +31,7 @@ pub const VARIABLES: [(&str, &str); 8] = [
     (TRUSTED_KEYS, "folder of public keys: only plugins that one of them signed are loaded"),
     (NO_COLOR, "no colour, when set to anything"),
     (XDG_DATA_HOME, "base of the default data folder"),
-    (XDG_CACHE_HOME, "base of the folder of compiled components"),
+    (XDG_CACHE_HOME, "base of the folders of compiled components and tool chains"),
     (HOME, "base of both without the two former"),
 ];
 

@@ -2,10 +2,11 @@
 //!
 //! `main.rs` calls [`run`], and that is all it does. [`args`] is what was typed, [`meant`] what it means,
 //! [`commands`] what is done about it; [`engine`] puts host, index and policy together; [`evaluation`] makes runs
-//! and, apart from that, scores them; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
+//! and, apart from that, scores them; [`authoring`] makes plugins; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
 //! reads the environment.
 
 pub mod args;
+pub mod authoring;
 pub mod commands;
 pub mod corpus;
 pub mod engine;

@@ -210,7 +210,13 @@ fn from_package(staging: &Path, files: &Path, terminal: &Terminal) -> Result<(),
 }
 
 /// Waits for a download, drawing what has arrived under `path` (a file, or a folder's contents together).
-fn watch(mut child: Child, what: &str, bytes: u64, path: &Path, terminal: &Terminal) -> Result<(), Failure> {
+pub(crate) fn watch(
+    mut child: Child,
+    what: &str,
+    bytes: u64,
+    path: &Path,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     let bar = terminal.byte_bar(what, Some(bytes));
     let status = loop {
         if let Some(status) = child.try_wait().attempt(what)? {

@@ -25,6 +25,7 @@ pub struct Places {
     data: PathBuf,
     models: PathBuf,
     components: PathBuf,
+    toolchains: PathBuf,
 }
 
 impl Places {
@@ -48,11 +49,9 @@ impl Places {
             .or_else(|| env.models_dir.clone())
             .or_else(|| local_models.join(minilm::FOLDER).is_dir().then(|| local_models.to_owned()))
             .unwrap_or_else(|| data.join("models"));
-        let components = match &env.cache_home {
-            Some(home) => home.join("orion/components"),
-            None => data.join("components"),
-        };
-        Ok(Self { data, models, components })
+        let cache = env.cache_home.as_ref().map_or_else(|| data.clone(), |home| home.join("orion"));
+        let (components, toolchains) = (cache.join("components"), cache.join("toolchains"));
+        Ok(Self { data, models, components, toolchains })
     }
 
     /// Where everything that Orion makes is kept.
@@ -78,6 +77,11 @@ impl Places {
     /// Compiled components: worth nothing to anyone but this machine, so not among the data.
     pub fn component_cache(&self) -> &Path {
         &self.components
+    }
+
+    /// What plugins are built with, where it is not an author's own: to be fetched again at any time.
+    pub fn toolchains(&self) -> &Path {
+        &self.toolchains
     }
 
     /// Runs of evaluations, unless told otherwise.

@@ -1,7 +1,8 @@
-//! The standard strategies and rewards, built as components and carried as bytes.
+//! The standard strategies and rewards, built as components and carried as bytes; and what an author of a new one needs:
+//! the contract, the SDK, an example in each language.
 //!
-//! `build.rs` builds them from `plugins/`, so that a built `orion` is one file. Nothing here knows wasmtime: the bytes
-//! go to the host's loader like those of any other plugin.
+//! `build.rs` builds and lists them from `plugins/`, so that a built `orion` is one file. Nothing here knows wasmtime:
+//! the bytes go to the host's loader like those of any other plugin, the texts into a new plugin's folder.
 
 /// One standard plugin.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +36,63 @@ pub fn reward(name: &str) -> Option<&'static Component> {
     REWARDS.iter().find(|component| component.name == name)
 }
 
+/// One text file, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct TextFile {
+    /// Relative, with `/` between folders. A leading `_` of the file name keeps this repository's own tools away from
+    /// it, and is dropped where the file is written.
+    pub path: &'static str,
+    /// What it says.
+    pub text: &'static str,
+}
+
+/// The contract, `orion:search`.
+pub static CONTRACT: &str = include_str!("../../../wit/orion.wit");
+/// Sources of the Rust SDK.
+pub static SDK: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
+/// Where [`SDK`] expects the contract, and where the SDK of a new plugin has it.
+pub const SDK_CONTRACT_FOLDERS: (&str, &str) = ("\"../../wit\"", "\"wit\"");
+/// The example plugin in Rust, without the SDK's sources.
+pub static RUST_EXAMPLE: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/rust.rs"));
+/// The example plugin in Python, without the contract.
+pub static PYTHON_EXAMPLE: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/python.rs"));
+/// The example plugin in JavaScript, without the contract.
+pub static JS_EXAMPLE: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/js.rs"));
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_sdk_finds_its_contract_where_it_is_told_to() {
+        let bindings = SDK.iter().find(|file| file.path == "bindings.rs").expect("the bindings");
+        assert_eq!(bindings.text.matches(SDK_CONTRACT_FOLDERS.0).count(), 1);
+    }
+
+    #[test]
+    fn a_new_crate_takes_the_bindings_version_of_this_workspace() {
+        let manifest =
+            RUST_EXAMPLE.iter().find(|file| file.path == "sdk/_Cargo.toml").expect("the SDK's manifest");
+        let lock = include_str!("../../../Cargo.lock");
+        let version = lock
+            .split("[[package]]")
+            .filter(|package| package.contains("name = \"wit-bindgen\"\n"))
+            .filter_map(|package| package.split("version = \"").nth(1)?.split('"').next())
+            .max()
+            .expect("a version");
+        assert!(manifest.text.contains(&format!("version = \"={version}\"")), "expected {version}");
+    }
+
+    #[test]
+    fn examples_differ_in_language_alone() {
+        for (language, files) in [("rust", RUST_EXAMPLE), ("python", PYTHON_EXAMPLE), ("js", JS_EXAMPLE)] {
+            let manifest = files.iter().find(|file| file.path == "plugin.toml").expect("a manifest");
+            assert!(manifest.text.contains(&format!("language = \"{language}\"")), "{language}");
+            for needed in ["README.md", ".gitignore"] {
+                assert!(files.iter().any(|file| file.path == needed), "{language}: {needed}");
+            }
+        }
+    }
 
     #[test]
     fn every_standard_strategy_is_there_and_small() {

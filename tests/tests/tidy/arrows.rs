@@ -8,20 +8,21 @@ use serde_json::Value;
 use crate::tree::expect_none;
 
 /// Crate, and those of ours that it may name. What is not listed is forbidden, for builds and tests alike.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("orion-kernels", &[]),
     ("orion-eval", &[]),
     ("orion-index", &["orion-kernels"]),
     ("orion-policy", &["orion-kernels"]),
     ("orion-host", &["orion-index", "orion-policy"]),
-    ("orion-server", &["orion-host", "orion-bundle", "orion-eval"]),
+    ("orion-server", &["orion-host", "orion-bundle", "orion-eval", "orion-plugin-build"]),
     ("orion-trainer", &["orion-host", "orion-policy", "orion-bundle", "orion-eval"]),
     ("orion-sdk", &[]),
     ("orion-plain", &["orion-sdk"]),
     ("orion-beam", &["orion-sdk"]),
     ("orion-archetypes", &["orion-sdk"]),
     ("orion-reward", &["orion-sdk"]),
-    ("orion-bundle", &[]),
+    ("orion-plugin-build", &[]),
+    ("orion-bundle", &["orion-plugin-build"]),
     ("orion-hostile-guest", &[]),
     (
         "orion-tests",

@@ -18,7 +18,10 @@ pub use index::{IndexCommand, LanguageChoice};
 pub use operate::{
     PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs, PluginWatchArgs,
 };
-pub use plugin::{PluginBenchArgs, PluginCommand, PluginReplayArgs, PluginRunArgs, PluginTestArgs};
+pub use plugin::{
+    PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginLanguage, PluginNewArgs,
+    PluginReplayArgs, PluginRunArgs, PluginTestArgs,
+};
 pub use search::{BudgetArgs, DemoArgs, EvalArgs, SearchArgs, StrategyArgs};
 
 /// The whole command line.

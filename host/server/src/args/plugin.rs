@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use orion_host::Language;
 
 use super::{
     BudgetArgs, PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs,
@@ -13,6 +14,12 @@ use crate::places::IndexName;
 /// `orion plugin …`
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Make a folder with a strategy that works, to begin with
+    New(PluginNewArgs),
+    /// Build the component of a plugin's folder
+    Build(PluginBuildArgs),
+    /// Look at a component: imports, exports, parameters, and why a host would refuse it
+    Check(PluginCheckArgs),
     /// Load a component, then search with it
     Run(PluginRunArgs),
     /// Run a plugin's scenarios: scripted worlds with what is expected of it
@@ -130,4 +137,75 @@ pub struct PluginBenchArgs {
     /// Parameters of the strategy, on the bundled corpus.
     #[command(flatten)]
     pub strategy_args: StrategyArgs,
+}
+
+/// `orion plugin new`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  orion plugin new my-search --lang python\n  orion plugin new my-search --lang rust"
+)]
+pub struct PluginNewArgs {
+    /// Name of the plugin and of its folder
+    pub name: String,
+    /// What to write it in
+    #[arg(long, value_name = "LANGUAGE", value_enum)]
+    pub lang: PluginLanguage,
+}
+
+/// Languages that plugins are written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PluginLanguage {
+    /// A crate with the SDK; components of 60 kB that start in microseconds
+    Rust,
+    /// Through componentize-py; components of 19 MB
+    Python,
+    /// Through componentize-js; components of 12 MB
+    Js,
+}
+
+impl PluginLanguage {
+    /// As manifests know it.
+    pub fn language(self) -> Language {
+        match self {
+            Self::Rust => Language::Rust,
+            Self::Python => Language::Python,
+            Self::Js => Language::JavaScript,
+        }
+    }
+
+    /// The file in a new folder that an author changes.
+    pub fn source(self) -> &'static str {
+        match self {
+            Self::Rust => "src/lib.rs",
+            Self::Python => "strategy.py",
+            Self::Js => "strategy.js",
+        }
+    }
+}
+
+/// `orion plugin build`
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Build the component of a plugin's folder.\n\nRust needs cargo; Python needs python3 with pip, \
+                  JavaScript node with npm. The first build of a Python or JavaScript plugin fetches its tool chain \
+                  into the cache folder.",
+    after_help = "Examples:\n  orion plugin build\n  orion plugin build my-search --json"
+)]
+pub struct PluginBuildArgs {
+    /// The folder with plugin.toml
+    #[arg(default_value = ".", value_name = "FOLDER")]
+    pub folder: PathBuf,
+}
+
+/// `orion plugin check`
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Look at a component: imports, exports, parameters, and why a host would refuse it.\n\nExit status 1 \
+                  where it would.",
+    after_help = "Examples:\n  orion plugin check\n  orion plugin check my-search.wasm --json"
+)]
+pub struct PluginCheckArgs {
+    /// A component, or a folder with plugin.toml
+    #[arg(default_value = ".", value_name = "FILE|FOLDER")]
+    pub path: PathBuf,
 }

@@ -30,7 +30,8 @@ pub(super) fn run(name: Option<&str>, session: &Session) -> Result<Verdict, Fail
     Ok(Verdict::Answered)
 }
 
-fn kind_name(kind: Kind) -> &'static str {
+/// A parameter's kind as people read it.
+pub(super) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Boolean => "boolean",
         Kind::Integer => "integer",

@@ -1,8 +1,11 @@
 //! `orion plugin …`: what authors and operators of plugins do, one file a verb.
 
 mod bench;
+mod build;
+mod check;
 mod folder;
 mod list;
+mod new;
 mod replay;
 mod run;
 mod test;
@@ -23,6 +26,9 @@ use crate::{
 
 pub(super) fn run(command: PluginCommand, session: &Session) -> Result<Verdict, Failure> {
     match command {
+        PluginCommand::New(args) => new::run(&args, session),
+        PluginCommand::Build(args) => build::run(&args, session),
+        PluginCommand::Check(args) => check::run(&args, session),
         PluginCommand::Run(args) => run::run(&args, session),
         PluginCommand::Test(args) => test::run(&args, session),
         PluginCommand::Replay(args) => replay::run(&args, session),

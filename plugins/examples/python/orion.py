@@ -1,0 +1,43 @@
+"""The seam between strategy.py and the contract (wit/orion.wit).
+
+It exports the two functions of the contract, and makes an exception readable: its traceback goes to the host's log, and
+its last line becomes the reason that the caller sees. There is rarely a reason to edit this file.
+"""
+
+import traceback
+
+import wit_world
+from componentize_py_types import Err
+from wit_world.imports import log
+from wit_world.imports.types import Error_Other
+
+import strategy
+
+
+def report(exception):
+    """Logs an exception with its traceback; returns its last line and where it was raised."""
+    text = "".join(traceback.format_exception(exception)).strip()
+    log.write(log.Level.ERROR, text)
+    frames = traceback.extract_tb(exception.__traceback__)
+    place = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
+    return text.splitlines()[-1] + place
+
+
+class WitWorld(wit_world.WitWorld):
+    """The world `strategy`."""
+
+    def describe(self):
+        try:
+            return strategy.describe()
+        except Exception as exception:
+            report(exception)
+            raise
+
+    def search(self, request):
+        try:
+            return strategy.search(request)
+        except Err:
+            # An error of the contract, raised by a call or by the strategy: the caller understands it as it is.
+            raise
+        except Exception as exception:
+            raise Err(Error_Other(("exception", report(exception)))) from None
