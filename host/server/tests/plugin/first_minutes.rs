@@ -3,13 +3,12 @@
 //! The tool chains of Python and JavaScript are fetched as an author's first build does, into the target folder, and
 //! stay there for the next run. Where python3 or node are missing the test says so, and fails under CI.
 
-mod common;
-
 use std::path::Path;
 use std::process::Command;
 
-use common::Sandbox;
 use expect_test::{Expect, expect};
+
+use crate::common::Sandbox;
 
 /// The program as an author runs it: with the tools that their environment has, and this test's cache.
 fn author(sandbox: &Sandbox, folder: &str, arguments: &[&str]) -> Command {

@@ -1,6 +1,8 @@
 //! The author's commands on real components: scenarios, recordings, replays, timings.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod first_minutes;
 
 use common::{Printed, Sandbox};
 use expect_test::{Expect, expect};
