@@ -19,9 +19,13 @@ use std::sync::Arc;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Lexical, dense, reciprocal rank (60), convex (0.5); in thousandths.
+///
+/// nfcorpus, convex: the value that came with the others, 347, is not what min-max fusion over depth 1000 gives. bm25s
+/// 0.3.16 (BM25 319 there, English stemmer and stop words) fused so with the same embeddings gives 355, at depth 100
+/// 352, at depth 10 342; 355 is the reference here.
 const REFERENCES: [(&str, [u16; 4]); 3] = [
     ("scifact", [679, 645, 714, 731]),
-    ("nfcorpus", [318, 316, 351, 347]),
+    ("nfcorpus", [318, 316, 351, 355]),
     ("hotpotqa-500", [784, 757, 794, 822]),
 ];
 /// Accepted deviation where BM25 takes part, and of the encoder alone.

@@ -78,8 +78,9 @@ pub struct PluginRunArgs {
 #[command(
     long_about = "Run a plugin's scenarios: scripted worlds with what is expected of it.\n\nEach tests/*.toml in the \
                   plugin's folder scripts documents, rankings, a policy and limits, asks one query, and says which \
-                  ranking, searches and tree are expected. The real component runs in the real host. Exit status 1 \
-                  where an expectation does not come true.",
+                  ranking, searches and tree are expected. The real component runs in the real host; it is built \
+                  first where a source is newer and plugin.toml has `[build]`. Exit status 1 where an expectation \
+                  does not come true.",
     after_help = "Examples:\n  orion plugin test\n  orion plugin test title-echo --only first-title\n  orion plugin test --update"
 )]
 pub struct PluginTestArgs {

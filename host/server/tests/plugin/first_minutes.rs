@@ -59,7 +59,8 @@ fn first_minutes(language: &str, source: &str, broken: (&str, &str), imports: &E
     let text = std::fs::read_to_string(&path).expect("the strategy's source");
     assert_eq!(text.matches(broken.0).count(), 1, "{source} has `{}` once", broken.0);
     std::fs::write(&path, text.replace(broken.0, broken.1)).expect("a changed source");
-    ran(&sandbox, "my-search", &["plugin", "build"], 0);
+    let (tested, _) = ran(&sandbox, "my-search", &["plugin", "test"], 0);
+    assert!(tested.ends_with("1 scenario: all hold\n"), "a test builds first: {tested}");
 
     let (checked, _) = ran(&sandbox, "my-search", &["plugin", "check", "--json"], 0);
     let checked: serde_json::Value = serde_json::from_str(&checked).expect("JSON");

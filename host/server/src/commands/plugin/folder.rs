@@ -8,7 +8,10 @@ use std::{
 
 use orion_host::scripted::Scenario;
 
-use crate::failure::{Explain, Failure};
+use crate::{
+    authoring::build::{MANIFEST, read_manifest},
+    failure::{Explain, Failure},
+};
 
 /// Where scenarios are.
 const SCENARIOS: &str = "tests";
@@ -18,18 +21,8 @@ const MADE: [&str; 6] = ["target", "node_modules", "__pycache__", "dist", "build
 /// The component that a folder's `plugin.toml` names, or else the only `.wasm` file in it.
 pub(super) fn component(folder: &Path) -> Result<PathBuf, Failure> {
     let attempted = || format!("looking for the component in `{}`", folder.display());
-    let manifest = folder.join("plugin.toml");
-    if manifest.is_file() {
-        let text = fs::read_to_string(&manifest).attempt(attempted())?;
-        let table: toml_edit::DocumentMut =
-            text.parse().attempt(format!("reading `{}`", manifest.display()))?;
-        return match table.get("component").and_then(toml_edit::Item::as_str) {
-            Some(name) => Ok(folder.join(name)),
-            None => Err(Failure::new(format!(
-                "reading `{}`: expected `component = \"FILE\"`, got none",
-                manifest.display()
-            ))),
-        };
+    if folder.join(MANIFEST).is_file() {
+        return Ok(read_manifest(folder)?.component().to_owned());
     }
     let found = files(folder, "wasm").attempt(attempted())?;
     match found.as_slice() {
@@ -92,7 +85,7 @@ fn newest(folder: &Path, made: SystemTime) -> Option<PathBuf> {
             let is_source = !name.starts_with('.') && !MADE.contains(&name.as_str());
             return is_source.then(|| newest(&path, made)).flatten();
         }
-        let is_source = name == "Cargo.toml"
+        let is_source = matches!(name.as_str(), "Cargo.toml" | MANIFEST)
             || path.extension().is_some_and(|ending| SOURCES.iter().any(|source| ending == *source));
         let changed = fs::metadata(&path).and_then(|found| found.modified()).ok()?;
         (is_source && made < changed).then_some(path)

@@ -12,6 +12,7 @@ use super::{folder, load, update};
 use crate::{
     Verdict,
     args::PluginTestArgs,
+    authoring::build::{MANIFEST, build, read_manifest},
     commands::Session,
     engine::Engine,
     failure::{Explain, Failure},
@@ -40,7 +41,7 @@ pub(super) fn run(args: &PluginTestArgs, session: &Session) -> Result<Verdict, F
     let scenarios = chosen(folder::scenarios(&args.folder)?, &args.only)?;
     let component = match &args.component {
         Some(file) => file.clone(),
-        None => own_component(&args.folder, terminal)?,
+        None => own_component(&args.folder, session)?,
     };
     let engine = Engine::new(session, &[])?;
     let strategy = load(&engine, &component, session)?;
@@ -80,15 +81,18 @@ fn chosen(scenarios: Vec<(PathBuf, Scenario)>, only: &[String]) -> Result<Vec<(P
         .collect())
 }
 
-/// The folder's component, as new as its sources.
-fn own_component(place: &Path, terminal: &Terminal) -> Result<PathBuf, Failure> {
+/// The folder's component, built anew where a source is newer and the manifest says from which language.
+fn own_component(place: &Path, session: &Session) -> Result<PathBuf, Failure> {
     let component = folder::component(place)?;
-    if !component.is_file() {
+    let newer = folder::newer_source(place, &component);
+    let is_buildable = place.join(MANIFEST).is_file() && read_manifest(place)?.language().is_some();
+    if is_buildable && (newer.is_some() || !component.is_file()) {
+        build(place, session.places.toolchains(), &session.terminal)?;
+    } else if !component.is_file() {
         return Err(Failure::new(format!("testing `{}`: it is not built yet", component.display()))
-            .hint("`orion plugin build` builds it"));
-    }
-    if let Some(source) = folder::newer_source(place, &component) {
-        terminal.warn(&format!(
+            .hint("`orion plugin build` builds it, where `[build]` in plugin.toml gives the language"));
+    } else if let Some(source) = newer {
+        session.terminal.warn(&format!(
             "`{}` changed after `{}` was built; this tests the old one",
             source.display(),
             component.display()
