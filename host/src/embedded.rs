@@ -49,7 +49,7 @@ impl Retrieve for EmbeddedRetriever {
             });
             let to_contract = |document: orion_index::StoredDocument| Document {
                 id: document.id,
-                title: first_chars(document.title, max_chars),
+                title: document.title,
                 text: first_chars(document.text, max_chars),
             };
             Ok(stored.await?.into_iter().map(|document| document.map(to_contract)).collect())

@@ -9,19 +9,19 @@
 //!
 //! Nothing else is in the floor: no attention, no lookups, no sandbox. Prints one JSON object of medians.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use orion_host::index::{Embedder, Encoder, EncoderOptions, Index, IndexSettings, JsonLines, OpenOptions};
+use orion_host::index::{Encoder, EncoderOptions};
 use orion_host::policy::{EmbeddedCheckpoint, Policy, PolicyOptions, Source};
 use orion_host::{CancelToken, EmbeddedRetriever, Host, HostOptions, Limits, Outcome, Request, Services};
 use orion_kernels::{Packed, Threads, linear};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-const SETTINGS: [(&str, &str); 4] = [("turns", "4"), ("beam", "2"), ("width", "2"), ("patience", "0")];
+use common::{Result, beam_options, index_corpus, two_hop_queries};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let options = EncoderOptions { cached_texts: 0, ..EncoderOptions::default() };
     let encoder = Arc::new(Encoder::load_with(Path::new(&minilm), &options)?);
     let place = tempfile::tempdir()?;
-    let index = index_corpus(place.path(), encoder.clone())?;
+    let index = index_corpus(place.path(), Some(encoder.clone()))?;
     let policy = Policy::load(&Source::Embedded(EmbeddedCheckpoint::nano()?), &PolicyOptions::default())?;
     let (body, all) = weights(&policy)?;
     let host = Host::new(HostOptions::default())?;
@@ -43,9 +43,8 @@ fn main() -> Result<()> {
 
     let peak = peak_multiply_adds_per_s();
     let mut columns: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (number, query) in queries(searches + 1)?.into_iter().enumerate() {
-        let options = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        let request = Request { options, ..Request::new(query, 10) };
+    for (number, query) in two_hop_queries(searches + 1)?.into_iter().enumerate() {
+        let request = Request { options: beam_options(), ..Request::new(query, 10) };
         let started = Instant::now();
         let outcome =
             host.search_blocking(&beam, request, &services, &Limits::unhurried(), CancelToken::new());
@@ -86,31 +85,6 @@ fn main() -> Result<()> {
     report.insert("peak_giga_multiply_adds_per_s".into(), (peak / 1e9).into());
     println!("{}", serde_json::Value::Object(report));
     Ok(())
-}
-
-fn index_corpus(place: &Path, encoder: Arc<Encoder>) -> Result<Index> {
-    let options = OpenOptions { encoder: Some(Embedder::from(encoder)), ..OpenOptions::default() };
-    let index = Index::create(&place.join("isles"), &IndexSettings::default(), options)?;
-    let mut writer = index.writer()?;
-    for document in JsonLines::open(&orion_tests::corpus().join("corpus.jsonl"))? {
-        writer.add(document?)?;
-    }
-    writer.commit()?;
-    Ok(index)
-}
-
-/// The first `count` bundled queries that need two hops.
-fn queries(count: usize) -> Result<Vec<String>> {
-    let lines = std::fs::read_to_string(orion_tests::corpus().join("queries.jsonl"))?;
-    let mut found = Vec::new();
-    for line in lines.lines() {
-        let query: serde_json::Value = serde_json::from_str(line)?;
-        if query["metadata"]["kind"] == "two-hop" {
-            found.extend(query["text"].as_str().map(str::to_owned));
-        }
-    }
-    found.truncate(count);
-    Ok(found)
 }
 
 /// Multiply-adds a token costs in matrix products: without the head (reading), and with it (writing).
