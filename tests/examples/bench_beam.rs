@@ -10,6 +10,8 @@
 //! Nothing else is in the floor: no attention, no lookups, no sandbox. Prints one JSON object of medians.
 
 mod common;
+#[path = "common/settings.rs"]
+mod settings;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +23,8 @@ use orion_host::policy::{EmbeddedCheckpoint, Policy, PolicyOptions, Source};
 use orion_host::{CancelToken, EmbeddedRetriever, Host, HostOptions, Limits, Outcome, Request, Services};
 use orion_kernels::{Packed, Threads, linear};
 
-use common::{Result, beam_options, index_corpus, two_hop_queries};
+use common::{Result, index_corpus, two_hop_queries};
+use settings::beam_options;
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);

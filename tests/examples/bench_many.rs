@@ -48,7 +48,8 @@ fn main() -> Result<()> {
     let answered = runtime.block_on(async {
         let tasks: Vec<_> = (0..searches)
             .map(|number: usize| {
-                let (host, strategy, services) = (host.clone(), strategy.clone(), services.clone());
+                let (host, strategy) = (host.clone(), strategy.clone());
+                let (services, limits) = (services.clone(), limits.clone());
                 let query = queries[number % queries.len()].clone();
                 tokio::spawn(async move {
                     let request = Request { seed: number as u64, ..Request::new(query, 10) };

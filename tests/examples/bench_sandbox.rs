@@ -8,6 +8,8 @@
 mod common;
 #[path = "common/native.rs"]
 mod native;
+#[path = "common/settings.rs"]
+mod settings;
 #[path = "common/tape.rs"]
 mod tape;
 
@@ -20,8 +22,9 @@ use orion_host::policy::{EmbeddedCheckpoint, Policy, PolicyOptions, Source};
 use orion_host::{CancelToken, EmbeddedRetriever, Host, HostOptions, Limits, Request, Services, Strategy};
 use orion_sdk::Strategy as _;
 
-use common::{Result, beam_options, index_corpus, two_hop_queries};
+use common::{Result, index_corpus, two_hop_queries};
 use native::NativeHost;
+use settings::beam_options;
 use tape::Tape;
 
 /// Searches over noted answers for each query: they take a fraction of a millisecond each.

@@ -1,4 +1,4 @@
-//! What the benchmarks of whole searches share: the bundled corpus as an index, its queries, the settings of `beam`.
+//! What the benchmarks of whole searches share: the bundled corpus as an index, its queries.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,13 +6,6 @@ use std::sync::Arc;
 use orion_host::index::{Embedder, Encoder, Index, IndexSettings, JsonLines, OpenOptions};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// 4 turns, beam 2 x 2, all turns searched.
-pub(crate) fn beam_options() -> Vec<(String, String)> {
-    [("turns", "4"), ("beam", "2"), ("width", "2"), ("patience", "0")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
-}
 
 /// The bundled corpus in a folder of its own; without an encoder, the lexical half alone.
 pub(crate) fn index_corpus(place: &Path, encoder: Option<Arc<Encoder>>) -> Result<Index> {
