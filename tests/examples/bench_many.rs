@@ -71,7 +71,7 @@ fn main() -> Result<()> {
     for (elapsed_ms, outcome) in &answered {
         times.push(*elapsed_ms);
         empty += usize::from(outcome.ranking.is_empty());
-        let reason = outcome.degraded.as_ref().map_or("none".to_owned(), |found| format!("{:?}", found.kind));
+        let reason = outcome.degraded.as_ref().map_or("none".to_owned(), ToString::to_string);
         *reasons.entry(reason).or_default() += 1;
     }
     times.sort_by(f64::total_cmp);

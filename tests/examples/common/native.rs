@@ -32,6 +32,8 @@ impl<'r> NativeHost<'r> {
 
     /// What is ready at once is taken at once; else this thread waits.
     fn wait<T>(&self, future: BoxFuture<'_, Result<T, ServiceError>>) -> Answer<T> {
+        // Services may start blocking work of their own.
+        let _entered = self.runtime.enter();
         let mut future = pin!(future);
         let answer = match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => answer,
