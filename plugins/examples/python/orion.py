@@ -4,6 +4,9 @@ It exports the two functions of the contract, and makes an exception readable: i
 its last line becomes the reason that the caller sees. There is rarely a reason to edit this file.
 """
 
+import linecache
+import os
+import sys
 import traceback
 
 import wit_world
@@ -12,6 +15,15 @@ from wit_world.imports import log
 from wit_world.imports.types import Error_Other
 
 import strategy
+
+# Tracebacks quote source lines. Files are there while the component is built and never again, where even looking for one
+# is a trap: so the author's own lines are read now, and nothing is looked up later.
+HERE = os.path.dirname(strategy.__file__)
+for module in list(sys.modules.values()):
+    if os.path.dirname(getattr(module, "__file__", None) or "") == HERE:
+        linecache.getlines(module.__file__)
+linecache.checkcache = lambda filename=None: None
+linecache.updatecache = lambda filename, module_globals=None: []
 
 
 def report(exception):

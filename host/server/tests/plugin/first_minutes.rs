@@ -44,7 +44,7 @@ fn has(program: &str) -> bool {
 
 const DOCUMENTS: &str = r#"{"_id": "frost", "title": "Defrost cycle", "text": "a reversing valve melts the ice"}
 {"_id": "cycle", "title": "Cycle of the pump", "text": "how heat moves"}
-{"_id": "sun", "title": "Sun", "text": "warm days"}
+{"_id": "sun", "title": "Sun", "text": "days when the clouds break"}
 "#;
 
 /// From an empty folder to a search, and from there to an error: `broken` replaces a piece of the strategy's source so
@@ -130,7 +130,7 @@ fn a_strategy_in_python() {
                 "    first = look",
                 "    if request.query == \"break\":\n        {}[\"frost\"]\n    first = look",
             ),
-            &expect![""],
+            &expect!["orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"],
             &expect![""],
         );
     }
@@ -143,7 +143,7 @@ fn a_strategy_in_javascript() {
             "js",
             "strategy.js",
             ("  const first = look", "  if (request.query === 'break') null.frost;\n  const first = look"),
-            &expect![""],
+            &expect!["orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"],
             &expect![""],
         );
     }
