@@ -45,7 +45,7 @@ pub enum PluginCommand {
 /// `orion plugin run`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  orion plugin run my-strategy.wasm --query \"zinc in soil\" --index notes --trace\n  orion plugin run my-strategy.wasm --query \"zinc in soil\" --index notes --trace zinc.trace.json"
+    after_help = "Examples:\n  orion plugin run my-strategy.wasm --query \"who made the lens\" --trace\n  orion plugin run my-strategy.wasm --query \"zinc in soil\" --index notes --trace zinc.trace.json"
 )]
 pub struct PluginRunArgs {
     /// The component
@@ -53,9 +53,9 @@ pub struct PluginRunArgs {
     /// What to look for
     #[arg(long)]
     pub query: String,
-    /// The index to search
+    /// The index to search [default: the bundled corpus]
     #[arg(long, value_name = "NAME")]
-    pub index: IndexName,
+    pub index: Option<IndexName>,
     /// Documents wanted, 1 to 1000
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub k: u32,

@@ -10,7 +10,7 @@ use orion_host::{
     index::{Filter, Index},
 };
 
-use super::{Session, doctor::warn_of_slow_processor};
+use super::{Session, demo::index_corpus, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
     args::{BudgetArgs, SearchArgs},
@@ -21,6 +21,15 @@ use crate::{
     terminal::{Ink, Terminal, grouped},
     tree::{Documents, counted, draw_ranking, draw_tree, shown_ids},
 };
+
+/// What is searched.
+#[derive(Clone, Copy)]
+pub(super) enum Collection<'a> {
+    /// An index of the user's.
+    Named(&'a IndexName),
+    /// The bundled corpus.
+    Bundled,
+}
 
 /// How an answer is shown.
 pub(super) struct Showing<'a> {
@@ -51,7 +60,8 @@ pub(super) fn run(args: &SearchArgs, session: &Session) -> Result<Verdict, Failu
         options: strategy_options(&args.strategy_args)?,
     };
     let showing = Showing::new(args.trace.as_ref(), None);
-    search(&engine, session, &args.index, &strategy, &choice.policy, request, &args.budget, &showing)
+    let collection = Collection::Named(&args.index);
+    search(&engine, session, collection, &strategy, &choice.policy, request, &args.budget, &showing)
 }
 
 /// One search, shown.
@@ -59,7 +69,7 @@ pub(super) fn run(args: &SearchArgs, session: &Session) -> Result<Verdict, Failu
 pub(super) fn search(
     engine: &Engine<'_>,
     session: &Session,
-    index_name: &IndexName,
+    collection: Collection<'_>,
     strategy: &Arc<Strategy>,
     policy: &PolicyChoice,
     request: Request,
@@ -75,7 +85,10 @@ pub(super) fn search(
         })?;
     }
     warn_of_slow_processor(&session.terminal);
-    let index = engine.open_index(index_name)?;
+    let index = match collection {
+        Collection::Named(name) => engine.open_index(name)?,
+        Collection::Bundled => index_corpus(engine, session)?,
+    };
     engine.warn_without_encoder()?;
     let policy = engine.policy(policy)?;
     let limits = limits(Limits::default(), budget);

@@ -87,6 +87,8 @@ fn first_minutes(language: &str, source: &str, broken: (&str, &str), imports: &E
     let (answer, said) = search("break");
     reason.assert_eq(answer["degraded"]["reason"].as_str().unwrap_or("none"));
     eprintln!("{language}: {}\n{said}", answer["cost"]);
+    // Without an index of one's own there is the bundled corpus.
+    ran(&sandbox, "my-search", &["plugin", "run", "my-search.wasm", "--query", "who made the lens"], 0);
 }
 
 #[test]
@@ -130,7 +132,9 @@ fn a_strategy_in_python() {
                 "    first = look",
                 "    if request.query == \"break\":\n        {}[\"frost\"]\n    first = look",
             ),
-            &expect!["orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"],
+            &expect![
+                "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
+            ],
             &expect![""],
         );
     }
@@ -143,7 +147,9 @@ fn a_strategy_in_javascript() {
             "js",
             "strategy.js",
             ("  const first = look", "  if (request.query === 'break') null.frost;\n  const first = look"),
-            &expect!["orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"],
+            &expect![
+                "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
+            ],
             &expect![""],
         );
     }

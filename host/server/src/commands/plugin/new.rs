@@ -18,8 +18,8 @@ pub(super) fn run(args: &PluginNewArgs, session: &Session) -> Result<Verdict, Fa
     let source = args.lang.source();
     terminal.print(&format!(
         "{} is a strategy that works; {name}/{source} is where to change it\n\n  \
-         cd {name}\n  orion plugin build\n  orion plugin check\n  \
-         orion plugin run {name}.wasm --index NAME --query \"some words\" --trace\n",
+         cd {name}\n  orion plugin test\n  \
+         orion plugin run {name}.wasm --query \"some words\" --trace\n",
         terminal.ink(Ink::Strong, name),
     ))?;
     Ok(Verdict::Answered)

@@ -1,4 +1,4 @@
-//! `orion plugin run`: search an index with a component file.
+//! `orion plugin run`: search an index, or the bundled corpus, with a component file.
 
 use orion_host::Request;
 
@@ -7,7 +7,7 @@ use crate::{
     args::PluginRunArgs,
     commands::{
         Session,
-        search::{Showing, search},
+        search::{Collection, Showing, search},
     },
     engine::Engine,
     failure::Failure,
@@ -26,5 +26,6 @@ pub(super) fn run(args: &PluginRunArgs, session: &Session) -> Result<Verdict, Fa
         options: strategy_options(&args.strategy_args)?,
     };
     let showing = Showing::new(args.trace.as_ref(), Some(&args.file));
-    search(&engine, session, &args.index, &strategy, &policy, request, &args.budget, &showing)
+    let collection = args.index.as_ref().map_or(Collection::Bundled, Collection::Named);
+    search(&engine, session, collection, &strategy, &policy, request, &args.budget, &showing)
 }
