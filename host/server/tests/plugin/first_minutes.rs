@@ -117,8 +117,12 @@ fn a_strategy_in_rust() {
         "rust",
         "src/lib.rs",
         ("let first = look", "assert!(request.query != \"break\", \"no frost\");\n        let first = look"),
-        &expect![""],
-        &expect![""],
+        &expect![
+            "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
+        ],
+        &expect![
+            "wasm trap: wasm `unreachable` instruction executed; it last logged: the plugin panicked: panicked at src/lib.rs:28:9: no frost"
+        ],
     );
 }
 
@@ -135,7 +139,7 @@ fn a_strategy_in_python() {
             &expect![
                 "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
             ],
-            &expect![""],
+            &expect!["exception: KeyError: 'frost' (strategy.py:37)"],
         );
     }
 }
@@ -150,7 +154,9 @@ fn a_strategy_in_javascript() {
             &expect![
                 "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/budget@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
             ],
-            &expect![""],
+            &expect![[
+                r#"exception: TypeError: can't access property "frost" of null (search@strategy.js:27:34)"#
+            ]],
         );
     }
 }
