@@ -1,0 +1,7 @@
+//! The line that makes data: pool, synthesis, endpoint, over a set of a dozen documents and a server in the test itself.
+
+mod endpoint;
+mod pool;
+mod server;
+mod synth;
+mod world;
