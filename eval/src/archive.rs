@@ -162,7 +162,7 @@ fn unpack(
                 return Err(refuse(archive, name, "a set within the limit", &got));
             }
             if RATIO_FROM_BYTES < written && limits.ratio < written / packed {
-                let got = format!("more than {} bytes from {packed}", limits.ratio.saturating_mul(packed));
+                let got = format!("more than {} bytes for each packed one", limits.ratio);
                 return Err(refuse(archive, name, "text that shrinks as text does", &got));
             }
             file.write_all(&buffer[..read]).map_err(io("writing", &path))?;

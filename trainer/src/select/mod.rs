@@ -13,14 +13,10 @@ use crate::error::{Result, TrainError};
 use crate::nano::Places;
 use crate::synth::{Shape, reciprocal_ranks, statistics, turns_back};
 use crate::terminal;
-use crate::trajectories::collection::{SharedEncoder, open_encoder};
-use orion_host::index::Embedder;
+use crate::trajectories::collection::{SharedEncoder, embed, open_encoder};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-/// Texts that are embedded between two movements of the bar.
-const TEXTS_AT_ONCE: usize = 64;
 
 /// What is selected, and how.
 #[derive(Debug, clap::Args)]
@@ -82,8 +78,7 @@ pub fn complexity(record: &Record, most_turns: usize) -> f64 {
 ///
 /// # Errors
 /// An encoder or a cache that fails.
-pub fn directions(records: &[&Record], (encoder, cache): SharedEncoder) -> Result<Vec<Vec<f32>>> {
-    let embedder: Embedder = encoder.into();
+pub fn directions(records: &[&Record], encoder: SharedEncoder) -> Result<Vec<Vec<f32>>> {
     let mut texts: Vec<&str> = Vec::new();
     for record in records {
         texts.push(record.user_query());
@@ -91,17 +86,13 @@ pub fn directions(records: &[&Record], (encoder, cache): SharedEncoder) -> Resul
     }
     texts.sort_unstable();
     texts.dedup();
-    let bar = terminal::bar("embedding queries", texts.len());
     let mut vectors: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
-    for some in texts.chunks(TEXTS_AT_ONCE) {
-        let embedded = embedder.embed(some, Some(&cache));
-        let embedded = embedded.map_err(|error| TrainError::Index(error.to_string()))?;
-        vectors.extend(some.iter().copied().zip(embedded));
-        bar.inc(some.len() as u64);
-    }
-    bar.finish_and_clear();
+    let dimensions = encoder.0.dimensions();
+    embed(&texts, encoder, "embedding queries", |place, vector| {
+        vectors.insert(texts[place], vector);
+    })?;
     let direction = |record: &&Record| {
-        let mut sum = vec![0f32; embedder.dimensions()];
+        let mut sum = vec![0f32; dimensions];
         let queries = record.queries().map(|issued| issued.query.as_str());
         for text in std::iter::once(record.user_query()).chain(queries) {
             for (total, value) in sum.iter_mut().zip(&vectors[text]) {

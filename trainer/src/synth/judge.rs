@@ -28,6 +28,8 @@ impl Scorer {
         let carried = orion_bundle::reward("reward").ok_or_else(|| fail(&"no reward plugin is carried"))?;
         let reward = host.load_reward(carried.name, carried.bytes).map_err(|error| fail(&error))?;
         reward.check_options(&options).map_err(|error| fail(&error))?;
+        // Values are the reward's own to check: it does so before it looks at any turn.
+        host.score_blocking(&reward, &[], &options, &Limits::unhurried()).map_err(|error| fail(&error))?;
         Ok(Self { host, reward, options })
     }
 }

@@ -26,7 +26,7 @@ pub use rethink::{Rethought, Thinker, is_small_edit, rethink, selections};
 pub use statistics::{Shape, SynthStatistics, episode, preview, reciprocal_ranks, statistics, turns_back};
 pub use walks::{Archetypes, WalkPlan, Walked, walk};
 
-use crate::data::write_records;
+use crate::data::{Part, Record, write_records};
 use crate::endpoint::{Endpoint, EndpointArguments, EndpointCounts};
 use crate::error::{Result, TrainError};
 use crate::nano::Places;
@@ -65,6 +65,9 @@ pub struct SynthArguments {
     /// Turns of a walk.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub turns: u32,
+    /// Walks of each archetype for each user query, each by another seed; the same walk twice is kept once.
+    #[arg(long, default_value_t = 2)]
+    pub walks: u32,
     /// Trajectories with fewer turns are dropped.
     #[arg(long, default_value_t = 2)]
     pub least_turns: usize,
@@ -114,6 +117,8 @@ pub struct SynthReport {
     pub empty: usize,
     /// What was dropped.
     pub dropped: Dropped,
+    /// Training trajectories of each archetype before shares were made equal: the scarcest sets the share.
+    pub available: BTreeMap<String, usize>,
     /// Test splits that nothing may repeat, as `set/split`.
     pub checked_against: Vec<String>,
     /// What became of the thoughts.
@@ -173,6 +178,7 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
 
     let plan = WalkPlan {
         turns: arguments.turns,
+        walks: arguments.walks,
         seed: arguments.seed,
         workers: arguments.workers,
         retriever: pool.header.retriever.name(),
@@ -184,6 +190,11 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
     let mut dropped = Dropped::default();
     let records = clean(walked.records, &test, arguments.least_turns, &mut dropped);
     let names = archetypes.names();
+    let available = names.iter().map(|name| {
+        let own = |record: &&Record| record.part == Part::Train && record.archetype.as_ref() == Some(name);
+        (name.clone(), records.iter().filter(own).count())
+    });
+    let available: BTreeMap<String, usize> = available.collect();
     let mut records = balance(records, &names, arguments.records, arguments.seed, &mut dropped);
     let mut endpoint = None;
     let rethought = match arguments.rethink {
@@ -225,6 +236,7 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
         degraded: walked.degraded,
         empty: walked.empty,
         dropped,
+        available,
         checked_against: test.splits.clone(),
         rethought,
         endpoint,
@@ -255,6 +267,9 @@ fn readable(report: &SynthReport, previews: &[String]) -> String {
         dropped.duplicates,
         dropped.over_share,
     ));
+    if let Some((name, count)) = report.available.iter().min_by_key(|(_, count)| **count) {
+        text.push_str(&format!("the share is that of {name}, the scarcest: {count} for training\n"));
+    }
     if let Some(rethought) = &report.rethought {
         text.push_str(&format!(
             "thoughts: {} edited, {} unchanged, {} edits refused, {} requests failed\n",

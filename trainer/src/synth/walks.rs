@@ -17,8 +17,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The archetypes' names begin their line of help with this.
+/// An archetype's line of help begins with this.
 const ARCHETYPE: &str = "archetype: ";
+/// Carried strategies that are known to be none, so that they need not be compiled to be asked.
+const OTHERS: [&str; 7] = ["lexical", "dense", "hybrid", "rm3", "perturb", "blind", "beam"];
 
 /// The host with the archetypes and the judge's reward.
 pub struct Archetypes {
@@ -42,7 +44,7 @@ impl Archetypes {
         };
         let host = Arc::new(Host::new(options).map_err(|error| fail(&error))?);
         let mut strategies = Vec::new();
-        for component in orion_bundle::components() {
+        for component in orion_bundle::components().iter().filter(|each| !OTHERS.contains(&each.name)) {
             let strategy = host.load_bytes(component.name, component.bytes).map_err(|error| fail(&error))?;
             if strategy.description().help.starts_with(ARCHETYPE) {
                 strategies.push(strategy);
@@ -63,6 +65,8 @@ impl Archetypes {
 pub struct WalkPlan {
     /// Turns of a walk.
     pub turns: u32,
+    /// Walks of each archetype for each user query.
+    pub walks: u32,
     /// Seed of all walks.
     pub seed: u64,
     /// Walks at once.
@@ -76,12 +80,13 @@ struct Job<'a> {
     traces: &'a [&'a PoolTrace],
     graph: &'a Arc<QueryGraph>,
     strategy: &'a Arc<Strategy>,
+    draw: u32,
 }
 
 /// What came of all walks.
 #[derive(Debug, Default)]
 pub struct Walked {
-    /// One record for each walk that was not degraded and issued a query, ordered by set, query and archetype.
+    /// One record for each walk that was not degraded and issued a query, ordered by set, query, archetype and draw.
     pub records: Vec<Record>,
     /// Walks made.
     pub walks: usize,
@@ -119,7 +124,9 @@ pub fn walk(
     let jobs: Vec<Job<'_>> = prepared
         .iter()
         .flat_map(|(collection, traces, graph)| {
-            archetypes.strategies.iter().map(move |strategy| Job { collection, traces, graph, strategy })
+            archetypes.strategies.iter().flat_map(move |strategy| {
+                (0..plan.walks).map(move |draw| Job { collection, traces, graph, strategy, draw })
+            })
         })
         .collect();
     bar.set_length(jobs.len() as u64);
@@ -144,9 +151,10 @@ pub fn walk(
     Ok(walked)
 }
 
-/// The seed of one walk: another for every query and archetype.
-fn walk_seed(plan: &WalkPlan, trace: &PoolTrace, archetype: &str) -> u64 {
-    let name = format!("{}\n{}\n{}\n{archetype}", plan.seed, trace.set, trace.query_id);
+/// The seed of one walk: another for every query, archetype and draw.
+fn walk_seed(plan: &WalkPlan, job: &Job<'_>) -> u64 {
+    let (trace, archetype) = (job.traces[0], job.strategy.name());
+    let name = format!("{}\n{}\n{}\n{archetype}\n{}", plan.seed, trace.set, trace.query_id, job.draw);
     let digest = Sha256::digest(name.as_bytes());
     digest[..8].iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
@@ -162,7 +170,7 @@ fn one(archetypes: &Archetypes, job: &Job<'_>, plan: &WalkPlan) -> Outcome {
     };
     let options = [("turns", plan.turns.to_string()), ("retriever", plan.retriever.to_owned())];
     let request = Request {
-        seed: walk_seed(plan, trace, job.strategy.name()),
+        seed: walk_seed(plan, job),
         options: options.map(|(name, value)| (name.to_owned(), value)).to_vec(),
         ..Request::new(trace.question.clone(), 10)
     };
@@ -198,7 +206,7 @@ fn to_record(job: &Job<'_>, outcome: &Outcome, plan: &WalkPlan) -> Option<Record
         }
     }
     (!turns.is_empty()).then(|| Record {
-        id: format!("{}-{}-{archetype}", trace.set, trace.query_id),
+        id: format!("{}-{}-{archetype}-{}", trace.set, trace.query_id, job.draw),
         set: trace.set.clone(),
         query_id: trace.query_id.clone(),
         part: trace.part,

@@ -9,9 +9,11 @@ use super::words::Rarity;
 use crate::data::Snippet;
 use crate::error::{Result, TrainError};
 use crate::nano::Places;
+use crate::terminal;
 use orion_eval::dataset::CorpusDocument;
 use orion_host::index::{
-    Document, EmbeddingCache, Encoder, Fusion, Index, IndexSettings, Mode, OpenOptions, Query, Searcher,
+    Document, Embedder, EmbeddingCache, Encoder, Fusion, Index, IndexSettings, Mode, OpenOptions, Query,
+    Searcher,
 };
 use orion_policy::Retriever;
 use sha2::{Digest, Sha256};
@@ -21,6 +23,8 @@ use std::sync::Arc;
 
 /// Share of the dense score in hybrid rankings: the default of every standard strategy.
 const DENSE_WEIGHT: f32 = 0.5;
+/// Texts that are embedded between two movements of a bar: a few seconds' work.
+const TEXTS_AT_ONCE: usize = 64;
 
 fn index_error(error: impl std::fmt::Display) -> TrainError {
     TrainError::Index(error.to_string())
@@ -154,8 +158,13 @@ impl Collection {
             if encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
         let kind = if encoder.is_some() { "dense" } else { "lexical" };
         let fingerprint = &corpus_sha256(&source.documents)[..16];
-        let name = format!("{}-{kind}-{fingerprint}", source.set.name());
-        let searcher = open_index(&source, &folder.join(name), &settings, encoder)?;
+        let folder = folder.join(format!("{}-{kind}-{fingerprint}", source.set.name()));
+        if let Some(encoder) = encoder.clone().filter(|_| !folder.exists()) {
+            let texts: Vec<String> = source.documents.iter().map(embedded_text).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            embed(&texts, encoder, &format!("embedding {}", source.set.name()), |_, _| ())?;
+        }
+        let searcher = open_index(&source, &folder, &settings, encoder)?;
         let texts: Vec<String> = source.texts().collect();
         let rarity = Rarity::count(texts.iter().map(String::as_str));
         let places = source.documents.iter().enumerate().map(|(at, document)| (document.id.clone(), at));
@@ -212,8 +221,7 @@ impl Collection {
 
     /// The text of a document as the index embeds it.
     pub fn embedded_text(&self, id: &str) -> Option<String> {
-        let document = self.document(id)?;
-        Some(format!("{} {}", document.title.trim(), document.text.trim()).trim().to_owned())
+        self.document(id).map(embedded_text)
     }
 
     /// Cosine of `best` to the nearest of `targets`; `None` without an encoder, a hit or a target.
@@ -227,6 +235,30 @@ impl Collection {
         let cosines = self.searcher.similarity(&pairs).map_err(index_error)?;
         Ok(cosines.into_iter().reduce(f32::max))
     }
+}
+
+fn embedded_text(document: &CorpusDocument) -> String {
+    format!("{} {}", document.title.trim(), document.text.trim()).trim().to_owned()
+}
+
+/// Embeds texts into the cache, a few at a time under a bar, and hands each vector to `take` with the text's place.
+pub(crate) fn embed(
+    texts: &[&str],
+    (encoder, cache): SharedEncoder,
+    what: &str,
+    mut take: impl FnMut(usize, Vec<f32>),
+) -> Result<()> {
+    let embedder: Embedder = encoder.into();
+    let bar = terminal::bar(what, texts.len());
+    for (chunk, some) in texts.chunks(TEXTS_AT_ONCE).enumerate() {
+        let vectors = embedder.embed(some, Some(&cache)).map_err(index_error)?;
+        for (place, vector) in vectors.into_iter().enumerate() {
+            take(chunk * TEXTS_AT_ONCE + place, vector);
+        }
+        bar.inc(some.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
 }
 
 /// 1-based rank of the first of `targets` in a ranking.

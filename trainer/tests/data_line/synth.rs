@@ -17,6 +17,7 @@ use orion_trainer::synth::{
 };
 use orion_trainer::trajectories::collection::Collection;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -96,25 +97,33 @@ fn the_graph_proposes_what_followed_and_then_the_rest() {
     assert!(now(session.perplexity(vec![])).is_err());
 }
 
-fn walked(world: &World, workers: usize) -> (Archetypes, Walked, Pool) {
+fn walked(world: &World) -> (Archetypes, Walked, Pool) {
     let collections = [world.collection()];
     let header = world.header(&collections[0]);
     let path = world.folder.path().join("pool.jsonl");
     add(&collections, &header, &path, &Rewriter::Rules, 2).unwrap();
     let pool = Pool::read(&path).unwrap();
     let collections = collections.map(Arc::new);
-    let compiled = world.folder.path().join("compiled");
     let options = vec![("rank".to_owned(), "logarithmic".to_owned())];
-    let archetypes = Archetypes::load(Some(&compiled), options).unwrap();
-    let plan = WalkPlan { turns: 4, seed: 1, workers, retriever: "lexical" };
-    let walked = walk(&archetypes, &collections, &pool, &plan, &ProgressBar::hidden()).unwrap();
+    let archetypes = Archetypes::load(Some(&compiled()), options).unwrap();
+    let plan = |workers| WalkPlan { turns: 4, walks: 1, seed: 1, workers, retriever: "lexical" };
+    let walk =
+        |workers| walk(&archetypes, &collections, &pool, &plan(workers), &ProgressBar::hidden()).unwrap();
+    let walked = walk(1);
+    // Whatever runs beside, the walks are the same.
+    assert_eq!(walked.records, walk(3).records);
     (archetypes, walked, pool)
 }
 
+/// Compiled components, shared with the other tests of this build: compiling takes seconds each.
+fn compiled() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("components")
+}
+
 #[test]
-fn eleven_archetypes_walk_and_share_equally() {
+fn eleven_archetypes_walk_the_same_way_and_share_equally() {
     let world = World::new();
-    let (archetypes, walked, pool) = walked(&world, 1);
+    let (archetypes, walked, pool) = walked(&world);
     let names = archetypes.names();
     assert_eq!((names.len(), walked.walks), (11, 99));
     assert!(walked.degraded.is_empty(), "{:?}", walked.degraded);
@@ -146,7 +155,7 @@ fn eleven_archetypes_walk_and_share_equally() {
     let test = TestTexts::read(&world.places).unwrap();
     assert_eq!(test.splits, ["corpus/test"]);
     let total = walked.records.len();
-    let kept = clean(walked.records, &test, 2, &mut dropped);
+    let kept = clean(walked.records, &test, 1, &mut dropped);
     let kept = balance(kept, &names, None, 3, &mut dropped);
     assert_eq!(kept.len() + dropped.leaks + dropped.short + dropped.duplicates + dropped.over_share, total);
     let counted = statistics(&kept);
@@ -158,21 +167,16 @@ fn eleven_archetypes_walk_and_share_equally() {
         };
         assert!(names.iter().all(|name| of(name) == of(&names[0])), "{}", counted.table());
     }
-    assert!(counted.all.records >= 11 && counted.all.turns >= 2.0, "{}", counted.table());
+    assert!(counted.all.records >= 11 && counted.all.turns > 1.5, "{}", counted.table());
     assert!(counted.all.mrr_first <= counted.all.mrr_best && counted.all.from_pool > 0.3);
-}
-
-#[test]
-fn the_same_pool_gives_the_same_walks_whatever_runs_beside() {
-    let (one, many) = (World::new(), World::new());
-    assert_eq!(walked(&one, 1).1.records, walked(&many, 3).1.records);
 }
 
 #[test]
 fn the_judge_is_the_reward_of_rank_and_cosine() {
     let world = World::new();
     let collection = Arc::new(world.collection());
-    let host = Arc::new(Host::new(HostOptions::default()).unwrap());
+    let options = HostOptions { cache_folder: Some(compiled()), ..HostOptions::default() };
+    let host = Arc::new(Host::new(options).unwrap());
     let carried = orion_bundle::component("random-walk-wanderer").unwrap();
     let strategy = host.load_bytes(carried.name, carried.bytes).unwrap();
     let options = vec![("rank".to_owned(), "logarithmic".to_owned())];
