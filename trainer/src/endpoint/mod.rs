@@ -183,12 +183,16 @@ impl Endpoint {
             let key = std::fs::read_to_string(file).map_err(TrainError::file("read", file))?;
             Ok::<_, TrainError>(key.trim().to_owned())
         };
-        let (journal, lines) = journal.map(Journal::open).transpose()?.unzip();
-        let mut known = BTreeMap::new();
-        for line in lines.unwrap_or_default() {
-            let kept: KeptAnswer = serde_json::from_str(&line)
-                .map_err(|error| TrainError::content("endpoint journal", "a kept answer a line", error))?;
-            known.insert(kept.key, kept.answer);
+        let (mut kept_in, mut known) = (None, BTreeMap::new());
+        if let Some(path) = journal {
+            let (opened, lines) = Journal::open(path)?;
+            for (place, line) in lines.iter().enumerate() {
+                let kept: KeptAnswer = serde_json::from_str(line).map_err(|error| {
+                    TrainError::content(path, format!("a kept answer on line {}", place + 1), error)
+                })?;
+                known.insert(kept.key, kept.answer);
+            }
+            kept_in = Some(opened);
         }
         Ok(Self {
             url: format!("{base}/{path}"),
@@ -196,7 +200,7 @@ impl Endpoint {
             key: arguments.key_file.as_ref().map(read_key).transpose()?,
             arguments: arguments.clone(),
             next: Mutex::new(Instant::now()),
-            kept: Mutex::new((journal, known)),
+            kept: Mutex::new((kept_in, known)),
             counters: Counters::default(),
         })
     }

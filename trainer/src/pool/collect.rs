@@ -263,7 +263,13 @@ impl<'a> Mind<'a> {
                     Err(error @ EndpointError::Bad { .. }) => {
                         return Ok(Next::Trouble(Trouble::Bad(error.to_string())));
                     }
-                    Err(EndpointError::Journal(reason)) => return Err(TrainError::Host(reason)),
+                    Err(EndpointError::Journal(reason)) => {
+                        return Err(TrainError::content(
+                            endpoint.url(),
+                            "an answer that can be kept",
+                            reason,
+                        ));
+                    }
                 };
                 Ok(match prompt::read(&answer) {
                     Some((think, query, retriever)) => Next::Query(Reformulation {

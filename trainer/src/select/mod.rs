@@ -24,7 +24,7 @@ use std::path::PathBuf;
     orion-train select trajectories.jsonl --out small.jsonl --records 500 --complexity 0.5")]
 pub struct SelectArguments {
     /// JSON lines of trajectories.
-    pub data: PathBuf,
+    pub trajectories: PathBuf,
     /// JSON lines of those selected, in the order of selection; a shorter subset is its beginning.
     #[arg(long)]
     pub out: PathBuf,
@@ -120,11 +120,11 @@ pub fn run(arguments: &SelectArguments) -> Result<()> {
             got: arguments.complexity.to_string(),
         });
     }
-    let records = read_records(&arguments.data)?;
+    let records = read_records(&arguments.trajectories)?;
     let (train, held_out): (Vec<&Record>, Vec<&Record>) =
         records.iter().partition(|record| record.part == Part::Train);
     if train.is_empty() {
-        let reason = format!("`{}` holds no training records", arguments.data.display());
+        let reason = format!("`{}` holds no training records", arguments.trajectories.display());
         return Err(TrainError::Nothing { what: "trajectories", reason });
     }
     let vectors = directions(&train, open_encoder(&arguments.places)?)?;

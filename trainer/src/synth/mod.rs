@@ -33,6 +33,7 @@ use crate::nano::Places;
 use crate::pool::{Pool, SetStamp, load_policy, open_collections};
 use crate::terminal;
 use crate::trajectories::PermittedSet;
+use crate::trajectories::collection::Collection;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -66,8 +67,11 @@ pub struct SynthArguments {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub turns: u32,
     /// Walks of each archetype for each user query, each by another seed; the same walk twice is kept once.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub walks: u32,
+    /// Walks at most of an archetype that has fewer trajectories than its share, or than the median one.
+    #[arg(long, default_value_t = 8)]
+    pub most_walks: u32,
     /// Trajectories with fewer turns are dropped.
     #[arg(long, default_value_t = 2)]
     pub least_turns: usize,
@@ -178,23 +182,16 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
 
     let plan = WalkPlan {
         turns: arguments.turns,
-        walks: arguments.walks,
         seed: arguments.seed,
         workers: arguments.workers,
         retriever: pool.header.retriever.name(),
     };
-    let bar = terminal::bar("walks", 0);
-    let walked = walk(&archetypes, &collections, &pool, &plan, &bar)?;
-    bar.finish_and_clear();
+    let walked = walk_to_shares(arguments, &archetypes, &collections, &pool, &plan, &test)?;
 
     let mut dropped = Dropped::default();
     let records = clean(walked.records, &test, arguments.least_turns, &mut dropped);
     let names = archetypes.names();
-    let available = names.iter().map(|name| {
-        let own = |record: &&Record| record.part == Part::Train && record.archetype.as_ref() == Some(name);
-        (name.clone(), records.iter().filter(own).count())
-    });
-    let available: BTreeMap<String, usize> = available.collect();
+    let available = available(&records, &names);
     let mut records = balance(records, &names, arguments.records, arguments.seed, &mut dropped);
     let mut endpoint = None;
     let rethought = match arguments.rethink {
@@ -245,6 +242,47 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
     let stride = (records.len() / arguments.preview.max(1)).max(1);
     let previews: Vec<String> = records.iter().step_by(stride).take(arguments.preview).map(preview).collect();
     terminal::print(&report, &readable(&report, &previews), arguments.json)
+}
+
+/// Training trajectories of each archetype.
+fn available(records: &[Record], names: &[String]) -> BTreeMap<String, usize> {
+    let count = |name: &String| {
+        let own = |record: &&Record| record.part == Part::Train && record.archetype.as_ref() == Some(name);
+        (name.clone(), records.iter().filter(own).count())
+    };
+    names.iter().map(count).collect()
+}
+
+/// Lets all archetypes walk, and those that have too few trajectories again, by further seeds: a climber, say, stands
+/// still where its first query is the best there is, and would make everyone's share small.
+fn walk_to_shares(
+    arguments: &SynthArguments,
+    archetypes: &Archetypes,
+    collections: &[Arc<Collection>],
+    pool: &Pool,
+    plan: &WalkPlan,
+    test: &TestTexts,
+) -> Result<Walked> {
+    let names = archetypes.names();
+    let mut scarce = names.clone();
+    let mut walked = Walked::default();
+    let mut draws = 0..arguments.walks;
+    let mut share = arguments.records.map(|records| records / names.len().max(1));
+    loop {
+        let bar = terminal::bar(&format!("walks of {} archetypes", scarce.len()), 0);
+        walked.extend(walk(archetypes, &scarce, draws.clone(), collections, pool, plan, &bar)?);
+        bar.finish_and_clear();
+        let kept = clean(walked.records.clone(), test, arguments.least_turns, &mut Dropped::default());
+        let available = available(&kept, &names);
+        let mut counts: Vec<usize> = available.values().copied().collect();
+        counts.sort_unstable();
+        let wanted = *share.get_or_insert_with(|| counts.get(counts.len() / 2).copied().unwrap_or(0));
+        scarce.retain(|name| available[name] < wanted);
+        if scarce.is_empty() || arguments.most_walks <= draws.end {
+            return Ok(walked);
+        }
+        draws = draws.end..(2 * draws.end).min(arguments.most_walks);
+    }
 }
 
 fn readable(report: &SynthReport, previews: &[String]) -> String {

@@ -144,7 +144,13 @@ fn edit(record: &Record, endpoint: &Endpoint, seed: u64) -> Result<(Record, Reth
                         _ => counts.refused += 1,
                     },
                     Err(EndpointError::Bad { .. }) => counts.refused += 1,
-                    Err(EndpointError::Journal(reason)) => return Err(TrainError::Host(reason)),
+                    Err(EndpointError::Journal(reason)) => {
+                        return Err(TrainError::content(
+                            endpoint.url(),
+                            "an answer that can be kept",
+                            reason,
+                        ));
+                    }
                     Err(_) => counts.failed += 1,
                 }
                 story.push_str(&format!("Thought: {thought}\n"));

@@ -14,6 +14,7 @@ use orion_host::{
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +28,18 @@ pub struct Archetypes {
     host: Arc<Host>,
     strategies: Vec<Arc<Strategy>>,
     scorer: Scorer,
+}
+
+impl Walked {
+    /// Adds what a further round gave.
+    pub fn extend(&mut self, other: Self) {
+        self.records.extend(other.records);
+        self.walks += other.walks;
+        self.empty += other.empty;
+        for (kind, count) in other.degraded {
+            *self.degraded.entry(kind).or_default() += count;
+        }
+    }
 }
 
 impl Archetypes {
@@ -65,8 +78,6 @@ impl Archetypes {
 pub struct WalkPlan {
     /// Turns of a walk.
     pub turns: u32,
-    /// Walks of each archetype for each user query.
-    pub walks: u32,
     /// Seed of all walks.
     pub seed: u64,
     /// Walks at once.
@@ -96,12 +107,14 @@ pub struct Walked {
     pub empty: usize,
 }
 
-/// Lets every archetype walk every user query of the pool.
+/// Lets the archetypes named walk every user query of the pool, once for each draw.
 ///
 /// # Errors
 /// A trace of a set that is not among `collections`. A failing plugin is counted, not an error.
 pub fn walk(
     archetypes: &Archetypes,
+    names: &[String],
+    draws: Range<u32>,
     collections: &[Arc<Collection>],
     pool: &Pool,
     plan: &WalkPlan,
@@ -124,8 +137,11 @@ pub fn walk(
     let jobs: Vec<Job<'_>> = prepared
         .iter()
         .flat_map(|(collection, traces, graph)| {
-            archetypes.strategies.iter().flat_map(move |strategy| {
-                (0..plan.walks).map(move |draw| Job { collection, traces, graph, strategy, draw })
+            let draws = draws.clone();
+            let named =
+                archetypes.strategies.iter().filter(|each| names.iter().any(|name| name == each.name()));
+            named.flat_map(move |strategy| {
+                draws.clone().map(move |draw| Job { collection, traces, graph, strategy, draw })
             })
         })
         .collect();

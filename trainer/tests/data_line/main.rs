@@ -1,5 +1,6 @@
 //! The line that makes data: pool, synthesis, endpoint, over a set of a dozen documents and a server in the test itself.
 
+mod commands;
 mod endpoint;
 mod pool;
 mod server;

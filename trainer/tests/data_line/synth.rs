@@ -106,12 +106,17 @@ fn walked(world: &World) -> (Archetypes, Walked, Pool) {
     let collections = collections.map(Arc::new);
     let options = vec![("rank".to_owned(), "logarithmic".to_owned())];
     let archetypes = Archetypes::load(Some(&compiled()), options).unwrap();
-    let plan = |workers| WalkPlan { turns: 4, walks: 1, seed: 1, workers, retriever: "lexical" };
-    let walk =
-        |workers| walk(&archetypes, &collections, &pool, &plan(workers), &ProgressBar::hidden()).unwrap();
-    let walked = walk(1);
+    let plan = |workers| WalkPlan { turns: 4, seed: 1, workers, retriever: "lexical" };
+    let names = archetypes.names();
+    let walk = |workers, draws| {
+        walk(&archetypes, &names, draws, &collections, &pool, &plan(workers), &ProgressBar::hidden()).unwrap()
+    };
+    let walked = walk(1, 0..1);
     // Whatever runs beside, the walks are the same.
-    assert_eq!(walked.records, walk(3).records);
+    assert_eq!(walked.records, walk(3, 0..1).records);
+    // A further draw is another walk.
+    let paths = |walked: &Walked| walked.records.iter().map(|each| each.segments.clone()).collect::<Vec<_>>();
+    assert_ne!(paths(&walked), paths(&walk(3, 1..2)));
     (archetypes, walked, pool)
 }
 
