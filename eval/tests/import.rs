@@ -230,7 +230,10 @@ fn archive(path: &Path, entries: &[(&str, &[u8])]) {
     zip.finish().unwrap();
 }
 
-fn whole() -> Vec<(&'static str, &'static [u8])> {
+/// Names and bytes.
+type Entries = Vec<(&'static str, &'static [u8])>;
+
+fn whole() -> Entries {
     vec![
         ("tiny/corpus.jsonl", CORPUS.as_bytes()),
         ("tiny/queries.jsonl", QUERIES.as_bytes()),
@@ -258,10 +261,10 @@ fn a_published_archive_becomes_a_folder() {
 #[test]
 fn hostile_archives_are_refused_and_leave_nothing() {
     static BLANKS: [u8; 3 << 20] = [b' '; 3 << 20];
-    let refused = |change: &dyn Fn(&mut Vec<(&'static str, &[u8])>), limits: ArchiveLimits, want: Expect| {
+    let refused = |change: &dyn Fn(&mut Entries), limits: ArchiveLimits, want: Expect| {
         let folder = tempfile::tempdir().unwrap();
         let (zip, out) = (folder.path().join("a.zip"), folder.path().join("set"));
-        let mut entries: Vec<(&'static str, &[u8])> = whole();
+        let mut entries = whole();
         change(&mut entries);
         archive(&zip, &entries);
         check(unpack_beir(&zip, &out, &limits).unwrap_err(), folder.path(), want);

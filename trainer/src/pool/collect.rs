@@ -26,7 +26,7 @@ pub enum Rewriter {
     /// A policy in this process, under the name that traces carry.
     Policy(String, Policy),
     /// A model behind an address.
-    Endpoint(Endpoint),
+    Endpoint(Box<Endpoint>),
 }
 
 impl Rewriter {
@@ -215,7 +215,7 @@ enum Next {
 
 /// A rewriter at work on one question.
 enum Mind<'a> {
-    Rules(RuleRewriter<'a>),
+    Rules(Box<RuleRewriter<'a>>),
     Policy { session: Session, node: Option<NodeId> },
     Endpoint { endpoint: &'a Endpoint, is_choice: bool },
 }
@@ -229,7 +229,9 @@ impl<'a> Mind<'a> {
         seed: u64,
     ) -> Self {
         match rewriter {
-            Rewriter::Rules => Self::Rules(RuleRewriter::new(question, &collection.rarity, fixed, seed)),
+            Rewriter::Rules => {
+                Self::Rules(Box::new(RuleRewriter::new(question, &collection.rarity, fixed, seed)))
+            }
             Rewriter::Policy(_, policy) => Self::Policy { session: policy.session(), node: None },
             Rewriter::Endpoint(endpoint) => Self::Endpoint { endpoint, is_choice: fixed.is_none() },
         }

@@ -230,7 +230,7 @@ fn make(arguments: &MakeArguments) -> Result<()> {
         }
         SourceKind::Endpoint => {
             let answers = arguments.pool.with_extension("answers.jsonl");
-            Rewriter::Endpoint(Endpoint::new(&arguments.endpoint, Some(&answers))?)
+            Rewriter::Endpoint(Box::new(Endpoint::new(&arguments.endpoint, Some(&answers))?))
         }
     };
     let collections = open_collections(&sets, &arguments.places, arguments.sample, arguments.retriever)?;

@@ -201,7 +201,7 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
                 Rethink::Policy => Thinker::Policy(load_policy(arguments.policy.as_deref())?.1),
                 Rethink::Endpoint => {
                     let answers = arguments.out.with_extension("answers.jsonl");
-                    Thinker::Endpoint(Endpoint::new(&arguments.endpoint, Some(&answers))?)
+                    Thinker::Endpoint(Box::new(Endpoint::new(&arguments.endpoint, Some(&answers))?))
                 }
             };
             let bar = terminal::bar("thoughts", 0);

@@ -30,7 +30,7 @@ pub enum Thinker {
     /// A policy in this process.
     Policy(Policy),
     /// A model behind an address.
-    Endpoint(Endpoint),
+    Endpoint(Box<Endpoint>),
 }
 
 /// What became of the thoughts.

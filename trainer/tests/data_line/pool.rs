@@ -135,7 +135,7 @@ fn sensible(asked: &Asked) -> Reply {
 
 fn rewriter(server: &Server, journal: &Path, retries: u32) -> Rewriter {
     let arguments = EndpointArguments { retries, ..arguments(&server.url) };
-    Rewriter::Endpoint(Endpoint::new(&arguments, Some(journal)).unwrap())
+    Rewriter::Endpoint(Box::new(Endpoint::new(&arguments, Some(journal)).unwrap()))
 }
 
 #[test]

@@ -294,7 +294,7 @@ fn a_model_edits_thoughts_and_is_kept_from_inventing() {
     });
     let journal = tempfile::tempdir().unwrap();
     let endpoint = Endpoint::new(&arguments(&server.url), Some(&journal.path().join("a.jsonl"))).unwrap();
-    let thinker = Thinker::Endpoint(endpoint);
+    let thinker = Thinker::Endpoint(Box::new(endpoint));
     let mut records =
         vec![record("a", "x", "s", &["cave bears", "bones"]), record("b", "x", "s", &["teeth"])];
     let before = records.clone();
