@@ -2,8 +2,8 @@
 //!
 //! An archetype's thought is its own reason and, behind it, the words of whoever proposed the query in the pool, who had
 //! other results before him. A model behind an address is asked to edit it; what it changes too much is not taken. A
-//! policy in this process cannot be told to edit, so it chooses: of the thought's sentences, the selection that it finds
-//! least surprising after what it has read.
+//! policy in this process cannot be told to edit, so it chooses: of the sentences behind the archetype's reason, the
+//! selection that makes the thought least surprising after what it has read.
 
 use super::graph::normal;
 use crate::data::{Piece, Record};
@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 const LEAST_KEPT: f64 = 0.4;
 /// Words by which an edit may be longer than twice the thought.
 const MORE_WORDS: usize = 8;
-/// Sentences of a thought whose selections are compared; more would be more than 31 selections.
+/// Sentences of a thought whose selections are compared; more would be more than 16 selections.
 const MOST_SENTENCES: usize = 5;
 /// Records whose every request failed, one after another, before the run gives up.
 const MOST_FAILURES: usize = 4;
@@ -187,12 +187,13 @@ fn sentences(thought: &str) -> Vec<&str> {
     found
 }
 
-/// The thought as it is, and every shorter selection of its sentences, in a fixed order.
+/// The thought as it is, and every shorter selection of its sentences that keeps the first, in a fixed order. The first is
+/// the archetype's reason: a policy that was trained on other words would leave it out nearly always.
 pub fn selections(thought: &str) -> Vec<String> {
     let parts = sentences(thought);
     let mut all = vec![thought.to_owned()];
     if (2..=MOST_SENTENCES).contains(&parts.len()) {
-        for chosen in 1..(1usize << parts.len()) - 1 {
+        for chosen in (1..(1usize << parts.len()) - 1).step_by(2) {
             let kept = parts.iter().enumerate().filter(|(place, _)| chosen >> place & 1 == 1);
             all.push(kept.map(|(_, sentence)| *sentence).collect::<Vec<_>>().join(" "));
         }
@@ -239,16 +240,9 @@ mod tests {
     #[test]
     fn selections_leave_sentences_out_and_add_nothing() {
         let thought = "No success yet (0.21), so I try another way in. Perhaps it is 3.5 rather than four.";
-        assert_eq!(
-            selections(thought),
-            [
-                thought,
-                "No success yet (0.21), so I try another way in.",
-                "Perhaps it is 3.5 rather than four."
-            ]
-        );
+        assert_eq!(selections(thought), [thought, "No success yet (0.21), so I try another way in."]);
         assert_eq!(selections("one only"), ["one only"]);
-        assert_eq!(selections("a b. c d. e f.").len(), 7);
+        assert_eq!(selections("a b. c d. e f."), ["a b. c d. e f.", "a b.", "a b. c d.", "a b. e f."]);
     }
 
     #[test]
