@@ -39,8 +39,9 @@ pub struct SourceStatistics {
     pub mrr_best: f64,
     /// Share of traces with a turn that ranks a judged document higher than the first does.
     pub improved: f64,
-    /// Mean cosine of the best hit to a judged document, over the turns that have one.
-    pub cosine: f64,
+    /// Mean cosine of the best hit to a judged document, over the turns that have one; none without an encoder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f64>,
 }
 
 /// Counts.
@@ -96,7 +97,7 @@ fn of_source(traces: &[&PoolTrace]) -> SourceStatistics {
     counted.mrr_first = share(counted.mrr_first, counted.traces);
     counted.mrr_best = share(counted.mrr_best, counted.traces);
     counted.improved = share(counted.improved, counted.traces);
-    counted.cosine = share(cosine_sum, cosines);
+    counted.cosine = (cosines > 0).then(|| share(cosine_sum, cosines));
     counted
 }
 
@@ -127,7 +128,7 @@ impl PoolStatistics {
                 format!("{:.3}", source.mrr_first),
                 format!("{:.3}", source.mrr_best),
                 format!("{:.1}%", 100.0 * source.improved),
-                format!("{:.3}", source.cosine),
+                source.cosine.map_or_else(|| "-".to_owned(), |cosine| format!("{cosine:.3}")),
             ]);
         }
         let sets: Vec<String> = self.sets.iter().map(|(name, count)| format!("{name} {count}")).collect();

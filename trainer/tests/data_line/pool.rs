@@ -56,6 +56,7 @@ fn rules_fill_a_pool_that_is_the_same_again() {
     assert_eq!((counted.traces, counted.queries, counted.may_ship), (18, 9, true));
     let rules = &counted.sources["rules"];
     assert!(rules.mrr_first <= rules.mrr_best && rules.copied < 0.5, "{rules:?}");
+    assert_eq!(rules.cosine, None);
     assert!(counted.table().contains("may be passed on"));
 }
 
