@@ -30,6 +30,18 @@ pub enum EvalError {
         /// What was there, shortened.
         got: String,
     },
+    /// An archive is not what it should be.
+    #[error("unpacking `{}` entry `{entry}`: expected {expected}, got {got}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// The entry's name; empty for the archive as a whole.
+        entry: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What was there, shortened.
+        got: String,
+    },
     /// A folder holds no judgements of that name.
     #[error(
         "looking for split `{split}` in `{}`: expected one of {}, got no such file",

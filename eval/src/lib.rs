@@ -6,20 +6,31 @@
 //! trec_eval 9) → [`significance`] → [`table`] (Table A). [`split`] says which queries may be trained or
 //! tuned on, and [`behaviour`] describes how a multi-turn search moved.
 //!
+//! Sets of other layouts come in through [`bright`], [`trec`], [`archive`] (published zip files) and [`import`], which
+//! writes them as BEIR folders.
+//!
 //! Absent on purpose: no function here takes a ranking function. A run is written first, scored later.
 
+pub mod archive;
 pub mod behaviour;
+pub mod bright;
 pub mod dataset;
 mod error;
+pub mod import;
 mod lines;
 pub mod measures;
 pub mod run;
 pub mod significance;
 pub mod split;
 pub mod table;
+pub mod trec;
 
+pub use archive::{ArchiveLimits, unpack_beir};
+pub use bright::{BrightDocuments, read_bright};
 pub use dataset::{CorpusDocument, Dataset, Judgements, Query};
 pub use error::EvalError;
+pub use import::{Excluded, Imported, read_excluded, without_excluded};
 pub use measures::{Evaluation, Measure};
 pub use run::{RankedDocument, Run};
 pub use table::{TableA, TableRow};
+pub use trec::{TopicField, read_topics, read_trec_qrels};

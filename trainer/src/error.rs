@@ -58,12 +58,46 @@ pub enum TrainError {
     /// The index refused something.
     #[error("index failed: {0}")]
     Index(String),
+    /// The host or one of its plugins refused something.
+    #[error("host failed: {0}")]
+    Host(String),
+    /// An endpoint kept failing.
+    #[error(
+        "could not go on with `{url}`: expected an answer now and then, got {failures} failures in a row, the last: {last}"
+    )]
+    Endpoint {
+        /// Its address.
+        url: String,
+        /// Requests that failed one after another.
+        failures: usize,
+        /// The last failure.
+        last: String,
+    },
+    /// Nothing is left of what was asked for.
+    #[error("could not make {what}: expected at least one, got none: {reason}")]
+    Nothing {
+        /// `traces`, `trajectories`, ….
+        what: &'static str,
+        /// Where they were lost.
+        reason: String,
+    },
 }
 
 /// Result of a training operation.
 pub type Result<T> = std::result::Result<T, TrainError>;
 
 impl TrainError {
+    /// What may help, where something is known to.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Endpoint { .. } => Some(
+                "the same command goes on where it stopped: what was answered is kept and not asked again",
+            ),
+            Self::Nothing { .. } => Some("`--json` has the counts of what was dropped and why"),
+            _ => None,
+        }
+    }
+
     /// Wraps an I/O error with what was attempted on which path.
     pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();

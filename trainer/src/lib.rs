@@ -5,22 +5,33 @@
 //! the differentiable LFM2, `optim` moves its weights, `sft` is the loop with checkpoints and resume, `report`
 //! measures what was learned, and `nano` runs the whole line for the policy that ships.
 //!
+//! A second line makes the data itself: `pool` collects traces of several rewriters (`endpoint` asks those behind an
+//! OpenAI-compatible address), `synth` lets the archetypes walk them and writes trajectories, `select` picks a subset.
+//! `journal` keeps what was made line by line, `ordered` shares work among threads, `terminal` prints.
+//!
 //! candle is a dependency of this crate alone: serving runs on the fixed-order kernels of `orion-kernels`, and a test
 //! holds both forward passes together to 1e-5.
 
 pub mod checkpoint;
 pub mod data;
+pub mod endpoint;
 pub mod error;
+pub mod journal;
 pub mod model;
 pub mod nano;
 pub mod ops;
 pub mod optim;
+pub mod ordered;
+pub mod pool;
 pub mod preview;
 pub mod proposals;
 pub mod report;
+pub mod select;
 pub mod settings;
 pub mod sft;
 pub mod statistics;
+pub mod synth;
+pub mod terminal;
 pub mod tokenizer;
 pub mod trajectories;
 

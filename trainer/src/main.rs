@@ -5,7 +5,10 @@ use orion_policy::{Checkpoint, NumberFormat, TrajectoryFormat};
 use orion_trainer::data::{Example, LossOn, Part, read_records};
 use orion_trainer::error::{Result, TrainError};
 use orion_trainer::nano::{self, PAD, Places};
+use orion_trainer::pool::{self, PoolCommand};
+use orion_trainer::select::{self, SelectArguments};
 use orion_trainer::settings::{LineSettings, SftOverrides, load_sft};
+use orion_trainer::synth::{self, SynthArguments};
 use orion_trainer::trajectories::PermittedSet;
 use orion_trainer::{checkpoint, preview, proposals, sft, statistics};
 use std::io::IsTerminal;
@@ -22,6 +25,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Multi-turn traces of several rewriters: what trajectories are made of.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// Trajectories of the eleven archetypes, which walk a pool as a graph of reformulations.
+    Synth(SynthArguments),
+    /// A subset of trajectories by diversity and complexity.
+    Select(SelectArguments),
     /// The whole line of the policy that ships: vocabulary, trajectories, training, report, folder.
     Nano {
         #[command(flatten)]
@@ -145,32 +155,13 @@ struct Line {
     /// TOML file with the settings of the line.
     #[arg(long, default_value = "trainer/nano.toml")]
     config: PathBuf,
-    /// Folder of data sets in BEIR layout.
-    #[arg(long, default_value = "../shared/data")]
-    data: PathBuf,
-    /// The bundled corpus.
-    #[arg(long, default_value = "corpus")]
-    bundled: PathBuf,
-    /// Folder of the MiniLM encoder.
-    #[arg(long, default_value = "models/all-MiniLM-L6-v2")]
-    encoder: PathBuf,
-    /// Folder of cached embeddings.
-    #[arg(long, default_value = ".orion/cache")]
-    cache: PathBuf,
-    /// Folder for what the steps make; a line that was cut off goes on from there.
-    #[arg(long, default_value = "target/nano")]
-    run: PathBuf,
+    #[command(flatten)]
+    places: Places,
 }
 
 impl Line {
     fn read(&self) -> Result<(LineSettings, Places)> {
-        let places = Places {
-            data: self.data.clone(),
-            bundled: self.bundled.clone(),
-            encoder: self.encoder.clone(),
-            cache: self.cache.clone(),
-            run: self.run.clone(),
-        };
+        let places = self.places.clone();
         std::fs::create_dir_all(&places.run).map_err(TrainError::file("create", &places.run))?;
         Ok((LineSettings::load(&self.config)?, places))
     }
@@ -181,6 +172,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("\nhint: {hint}");
+            }
             ExitCode::from(2)
         }
     }
@@ -203,6 +197,9 @@ fn format_of(model: &std::path::Path) -> Result<TrajectoryFormat> {
 
 fn execute(command: Command) -> Result<()> {
     match command {
+        Command::Pool(command) => pool::run(&command)?,
+        Command::Synth(arguments) => synth::run(&arguments)?,
+        Command::Select(arguments) => select::run(&arguments)?,
         Command::Nano { line, out, until } => {
             let (settings, places) = line.read()?;
             let (model, outcomes) = nano::run(&settings, &places, until.as_deref(), true)?;

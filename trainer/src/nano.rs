@@ -18,17 +18,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where a line finds and leaves things.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct Places {
-    /// Folder of BEIR sets.
+    /// Folder of data sets in BEIR layout.
+    #[arg(long, default_value = "../shared/data")]
     pub data: PathBuf,
     /// The bundled corpus.
+    #[arg(long, default_value = "corpus")]
     pub bundled: PathBuf,
-    /// The MiniLM encoder.
+    /// Folder of the MiniLM encoder.
+    #[arg(long, default_value = "models/all-MiniLM-L6-v2")]
     pub encoder: PathBuf,
-    /// Shared embedding cache.
+    /// Folder of cached embeddings.
+    #[arg(long, default_value = ".orion/cache")]
     pub cache: PathBuf,
-    /// Products of the steps.
+    /// Folder for what the steps make; a line that was cut off goes on from there.
+    #[arg(long, default_value = "target/nano")]
     pub run: PathBuf,
 }
 
@@ -41,7 +46,7 @@ fn policy_error(error: orion_policy::CheckpointError) -> TrainError {
 
 /// Reads the permitted sets.
 pub fn sources(places: &Places) -> Result<Vec<Source>> {
-    PermittedSet::ALL
+    PermittedSet::SHIPPABLE
         .into_iter()
         .map(|set| Source::read(set, &set.folder(&places.bundled, &places.data)))
         .collect()

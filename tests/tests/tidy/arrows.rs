@@ -57,7 +57,7 @@ const LARGEST_LEAF: usize = 10;
 const LEAVES: [&str; 4] = ["orion-kernels", "orion-eval", "orion-index", "orion-policy"];
 
 /// Licences that ask for no more than a notice.
-const ALLOWED_LICENCES: [&str; 14] = [
+const ALLOWED_LICENCES: [&str; 15] = [
     "MIT",
     "MIT-0",
     "Apache-2.0",
@@ -72,6 +72,8 @@ const ALLOWED_LICENCES: [&str; 14] = [
     "Unicode-3.0",
     "BSL-1.0",
     "CC0-1.0",
+    // The list of certificate authorities: a notice, as the others.
+    "CDLA-Permissive-2.0",
 ];
 
 /// What `cargo metadata` says; with `all`, of the third-party packages too, for this machine's platform.

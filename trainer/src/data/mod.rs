@@ -4,7 +4,9 @@ mod batches;
 mod record;
 
 pub use batches::{Padded, plan_epoch};
-pub use record::{Part, Piece, Record, SearchQuery, Snippet, TurnNote, read_records, write_records};
+pub use record::{
+    Part, Piece, Record, SearchQuery, Snippet, TurnNote, read_records, retriever_name, write_records,
+};
 
 /// One encoded trajectory.
 #[derive(Debug, Clone, PartialEq)]

@@ -59,6 +59,9 @@ pub struct TurnNote {
     pub rank: Option<u32>,
     /// Whether a judged document is among the snippets shown.
     pub shown: bool,
+    /// Turn (from 1) whose query this one reformulates, 0 for the user's own; absent where that was not noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u32>,
 }
 
 /// One trajectory.
@@ -72,6 +75,9 @@ pub struct Record {
     pub query_id: String,
     /// Training or held out.
     pub part: Part,
+    /// The search behaviour that made it; absent where rules did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archetype: Option<String>,
     /// The segments in order.
     pub segments: Vec<Piece>,
     /// One note for each turn.
@@ -83,6 +89,23 @@ impl Record {
     /// The segments as the policy's format encodes them; fails on an unknown retriever.
     pub fn policy_segments(&self) -> Result<Vec<Segment>> {
         self.segments.iter().map(|piece| piece.to_segment(&self.id)).collect()
+    }
+
+    /// What the policy would write, in order: thoughts and search queries; and before them the user's query.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|piece| match piece {
+            Piece::UserQuery(text) | Piece::Think(text) => Some(text.as_str()),
+            Piece::SearchQuery(issued) => Some(issued.query.as_str()),
+            Piece::TopKResponse(_) => None,
+        })
+    }
+
+    /// The issued queries in order.
+    pub fn queries(&self) -> impl Iterator<Item = &SearchQuery> {
+        self.segments.iter().filter_map(|piece| match piece {
+            Piece::SearchQuery(issued) => Some(issued),
+            _ => None,
+        })
     }
 
     /// The user's query, empty where the record has none.
@@ -119,6 +142,15 @@ fn retriever(name: &str, id: &str) -> Result<Retriever> {
         "dense" => Ok(Retriever::Dense),
         "hybrid" => Ok(Retriever::Hybrid),
         other => Err(TrainError::content(id, "`lexical`, `dense` or `hybrid` as retriever", other)),
+    }
+}
+
+/// A retriever's name in records.
+pub fn retriever_name(retriever: Retriever) -> &'static str {
+    match retriever {
+        Retriever::Lexical => "lexical",
+        Retriever::Dense => "dense",
+        Retriever::Hybrid => "hybrid",
     }
 }
 

@@ -122,6 +122,7 @@ fn one(
             rule: chosen.rule.name().into(),
             rank: rank.map(|rank| rank as u32 + 1),
             shown: rank.is_some(),
+            parent: None,
         });
         tried.push((query, by, rank.map(|rank| rank as u32 + 1)));
         fitting = rank;
@@ -135,6 +136,7 @@ fn one(
         set: "copies".into(),
         query_id: format!("copy-{number}"),
         part: if number.is_multiple_of(50) { Part::HeldOut } else { Part::Train },
+        archetype: None,
         segments,
         turns,
     })

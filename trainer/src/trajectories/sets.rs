@@ -1,7 +1,8 @@
-//! Which texts and queries the policy that ships may learn from.
+//! Which texts and queries a policy may learn from.
 //!
-//! Only sets whose licence permits shipping weights made from them, and of these never a test query. What is not
-//! listed here cannot be reached: nfcorpus, msmarco, wikiqa, hotpotqa and all other sets are refused by name.
+//! Two lists. [`PermittedSet::SHIPPABLE`]: sets whose licence permits shipping weights made from them.
+//! [`PermittedSet::TRAINABLE`]: these and sets for weights that stay where they were made. Of neither ever a test query.
+//! What is not listed here cannot be reached: nfcorpus, msmarco, hotpotqa and all other sets are refused by name.
 
 use crate::data::Part;
 use crate::error::{Result, TrainError};
@@ -12,19 +13,34 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A permitted set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum PermittedSet {
     /// The corpus bundled with this project.
     Bundled,
     /// SciFact: claims CC BY 4.0, abstracts ODC-By 1.0.
+    #[value(name = "scifact")]
     SciFact,
-    /// Fool Me Twice: claims and Wikipedia sentences.
+    /// Fool Me Twice: claims and Wikipedia sentences; its dev split, since it has no other.
+    #[value(name = "fm2")]
     FoolMeTwice,
+    /// WikiQA, under a research licence: weights made from it stay here.
+    #[value(name = "wikiqa")]
+    WikiQa,
+    /// CheckThat! 2020, task 2: tweets, whose texts may not be passed on: weights made from it stay here.
+    #[value(name = "checkthat2020")]
+    CheckThat2020,
+    /// TREC QA: news text of restricted licence: weights made from it stay here.
+    #[value(name = "trecqa")]
+    TrecQa,
 }
 
 impl PermittedSet {
-    /// All of them, in the order in which they are read.
-    pub const ALL: [Self; 3] = [Self::Bundled, Self::SciFact, Self::FoolMeTwice];
+    /// Those that weights which ship may be made from, in the order in which they are read.
+    pub const SHIPPABLE: [Self; 3] = [Self::Bundled, Self::SciFact, Self::FoolMeTwice];
+
+    /// All that may be trained on, the shippable ones first.
+    pub const TRAINABLE: [Self; 6] =
+        [Self::Bundled, Self::SciFact, Self::FoolMeTwice, Self::WikiQa, Self::CheckThat2020, Self::TrecQa];
 
     /// The name in records and below the data folder.
     pub fn name(self) -> &'static str {
@@ -32,7 +48,20 @@ impl PermittedSet {
             Self::Bundled => "bundled",
             Self::SciFact => "scifact",
             Self::FoolMeTwice => "fm2",
+            Self::WikiQa => "wikiqa",
+            Self::CheckThat2020 => "checkthat2020",
+            Self::TrecQa => "trecqa",
         }
+    }
+
+    /// The set of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::TRAINABLE.into_iter().find(|set| set.name() == name)
+    }
+
+    /// Whether weights made from it may be passed on.
+    pub fn is_shippable(self) -> bool {
+        Self::SHIPPABLE.contains(&self)
     }
 
     /// The folder, given the bundled corpus and the folder of data sets.

@@ -5,6 +5,7 @@
 //! does not help, after which the next turn has to recover. The judged documents steer which move is taken and which
 //! hit a thought leans on (only one that is shown); they are never named otherwise.
 
+use super::collection::open_index;
 use super::moves::{Move, Rule, Sight, opening, replies};
 use super::sets::Source;
 use super::snippets::{SNIPPETS, TEXT_CHARS, snippet};
@@ -14,10 +15,7 @@ use crate::data::{Part, Piece, Record, SearchQuery, Snippet, TurnNote};
 use crate::error::{Result, TrainError};
 use indicatif::ProgressBar;
 use orion_eval::dataset::Query;
-use orion_host::index::{
-    Document, EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, Index, IndexSettings, OpenOptions, Searcher,
-    fuse,
-};
+use orion_host::index::{EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, IndexSettings, Searcher, fuse};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -100,39 +98,8 @@ impl Results {
             Some(_) => (IndexSettings::default(), &RETRIEVERS[..]),
             None => (IndexSettings::lexical_only(), &RETRIEVERS[..1]),
         };
-        let (encoder, cache) = encoder.unzip();
-        let options = OpenOptions { encoder: encoder.map(Into::into), cache, ..OpenOptions::default() };
-        let folder = folder.join(source.set.name());
-        let mut index = None;
-        if folder.exists() {
-            let opened = Index::open(&folder, options.clone()).map_err(index_error)?;
-            if opened.searcher().len() == source.documents.len() as u64 {
-                index = Some(opened);
-            } else {
-                std::fs::remove_dir_all(&folder).map_err(TrainError::file("remove", &folder))?;
-            }
-        }
-        let index = match index {
-            Some(index) => index,
-            None => {
-                let made = Index::create(&folder, &settings, options).map_err(index_error)?;
-                let mut writer = made.writer().map_err(index_error)?;
-                for document in &source.documents {
-                    writer
-                        .add(Document {
-                            id: document.id.clone(),
-                            title: document.title.clone(),
-                            text: document.text.clone(),
-                            metadata: BTreeMap::new(),
-                            vector: None,
-                        })
-                        .map_err(index_error)?;
-                }
-                writer.commit().map_err(index_error)?;
-                made
-            }
-        };
-        Ok(Self { searcher: index.searcher(), retrievers, depth, known: BTreeMap::new() })
+        let searcher = open_index(source, &folder.join(source.set.name()), &settings, encoder)?;
+        Ok(Self { searcher, retrievers, depth, known: BTreeMap::new() })
     }
 
     /// Looks up what is not known yet; the dense half is encoded in one batch.
@@ -219,7 +186,7 @@ struct PermittedSetPlace(usize);
 
 impl PermittedSetPlace {
     fn of(source: &Source) -> Self {
-        Self(super::PermittedSet::ALL.iter().position(|set| *set == source.set).unwrap_or(0))
+        Self(super::PermittedSet::SHIPPABLE.iter().position(|set| *set == source.set).unwrap_or(0))
     }
 }
 
@@ -294,7 +261,12 @@ impl Walk<'_> {
             segments.push(Piece::Think(think));
             let issued = SearchQuery { query: chosen.query.clone(), retriever: Some(retriever.clone()) };
             segments.push(Piece::SearchQuery(issued));
-            notes.push(TurnNote { rule: chosen.rule.name().into(), rank, shown: fitting.is_some() });
+            notes.push(TurnNote {
+                rule: chosen.rule.name().into(),
+                rank,
+                shown: fitting.is_some(),
+                parent: None,
+            });
             tried.push((chosen.query, retriever, rank));
             let reflects_last = turn == turns && rng.random_bool(self.settings.last_reflection);
             if turn < turns || reflects_last {
@@ -309,6 +281,7 @@ impl Walk<'_> {
             set: self.source.set.name().into(),
             query_id: query.id.clone(),
             part,
+            archetype: None,
             segments,
             turns: notes,
         }))
