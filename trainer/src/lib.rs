@@ -8,9 +8,14 @@
 //! candle is a dependency of this crate alone: serving runs on the fixed-order kernels of `orion-kernels`, and a test
 //! holds both forward passes together to 1e-5.
 
+pub mod check;
 pub mod checkpoint;
+pub mod console;
 pub mod data;
 pub mod error;
+pub mod events;
+pub mod grpo;
+pub mod metrics;
 pub mod model;
 pub mod nano;
 pub mod ops;
@@ -20,8 +25,10 @@ pub mod proposals;
 pub mod report;
 pub mod settings;
 pub mod sft;
+pub mod soup;
 pub mod statistics;
 pub mod tokenizer;
 pub mod trajectories;
+pub mod variants;
 
 pub use error::{Result, TrainError};

@@ -48,7 +48,7 @@ impl Wake for Unpark {
 }
 
 /// Waits for a future in place; the policy's own thread does the work.
-fn wait<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);

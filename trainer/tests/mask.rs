@@ -22,6 +22,7 @@ fn record() -> Record {
         set: "test".into(),
         query_id: "1".into(),
         part: Part::Train,
+        archetype: None,
         segments: vec![
             Piece::UserQuery("who kept the lamp at Oskhaven".into()),
             Piece::Think("ask for the keeper.".into()),

@@ -34,7 +34,8 @@ fn settings(workers: usize) -> SftSettings {
 fn train(run: &Path, settings: &SftSettings, resume: bool) -> Weights {
     let model = Lfm2::random(tiny_config(), &Initial::default(), 11).unwrap();
     let data = examples();
-    let job = Job { train: &data, held_out: &data[..4], settings, pad: 0, run, resume, show: false };
+    let job =
+        Job { train: &data, held_out: &data[..4], settings, pad: 0, lessons: None, run, resume, show: false };
     let (model, outcome) = sft::run(model, job).unwrap();
     assert!(outcome.held_out_after.unwrap().is_finite());
     model.to_weights().unwrap()

@@ -135,6 +135,7 @@ fn one(
         set: "copies".into(),
         query_id: format!("copy-{number}"),
         part: if number.is_multiple_of(50) { Part::HeldOut } else { Part::Train },
+        archetype: None,
         segments,
         turns,
     })

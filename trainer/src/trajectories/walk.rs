@@ -15,8 +15,8 @@ use crate::error::{Result, TrainError};
 use indicatif::ProgressBar;
 use orion_eval::dataset::Query;
 use orion_host::index::{
-    Document, EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, Index, IndexSettings, OpenOptions, Searcher,
-    fuse,
+    Document, Embedder, EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, Index, IndexSettings, OpenOptions,
+    Searcher, fuse,
 };
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -88,6 +88,41 @@ pub struct Results {
     known: BTreeMap<String, Rankings>,
 }
 
+/// The index of a source below `folder`, opened where it is there and complete, else built. Without an encoder it is
+/// lexical.
+pub fn open_index(
+    source: &Source,
+    folder: &Path,
+    encoder: Option<Embedder>,
+    cache: Option<Arc<EmbeddingCache>>,
+) -> Result<Arc<Searcher>> {
+    let settings = if encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
+    let options = OpenOptions { encoder, cache, ..OpenOptions::default() };
+    let folder = folder.join(source.set.name());
+    if folder.exists() {
+        let opened = Index::open(&folder, options.clone()).map_err(index_error)?;
+        if opened.searcher().len() == source.documents.len() as u64 {
+            return Ok(opened.searcher());
+        }
+        std::fs::remove_dir_all(&folder).map_err(TrainError::file("remove", &folder))?;
+    }
+    let made = Index::create(&folder, &settings, options).map_err(index_error)?;
+    let mut writer = made.writer().map_err(index_error)?;
+    for document in &source.documents {
+        writer
+            .add(Document {
+                id: document.id.clone(),
+                title: document.title.clone(),
+                text: document.text.clone(),
+                metadata: BTreeMap::new(),
+                vector: None,
+            })
+            .map_err(index_error)?;
+    }
+    writer.commit().map_err(index_error)?;
+    Ok(made.searcher())
+}
+
 impl Results {
     /// Opens the index of a source below `folder`, or builds it there. Without an encoder it is lexical.
     pub fn open(
@@ -96,43 +131,10 @@ impl Results {
         encoder: Option<(Arc<Encoder>, Arc<EmbeddingCache>)>,
         depth: usize,
     ) -> Result<Self> {
-        let (settings, retrievers) = match encoder {
-            Some(_) => (IndexSettings::default(), &RETRIEVERS[..]),
-            None => (IndexSettings::lexical_only(), &RETRIEVERS[..1]),
-        };
+        let retrievers = if encoder.is_some() { &RETRIEVERS[..] } else { &RETRIEVERS[..1] };
         let (encoder, cache) = encoder.unzip();
-        let options = OpenOptions { encoder: encoder.map(Into::into), cache, ..OpenOptions::default() };
-        let folder = folder.join(source.set.name());
-        let mut index = None;
-        if folder.exists() {
-            let opened = Index::open(&folder, options.clone()).map_err(index_error)?;
-            if opened.searcher().len() == source.documents.len() as u64 {
-                index = Some(opened);
-            } else {
-                std::fs::remove_dir_all(&folder).map_err(TrainError::file("remove", &folder))?;
-            }
-        }
-        let index = match index {
-            Some(index) => index,
-            None => {
-                let made = Index::create(&folder, &settings, options).map_err(index_error)?;
-                let mut writer = made.writer().map_err(index_error)?;
-                for document in &source.documents {
-                    writer
-                        .add(Document {
-                            id: document.id.clone(),
-                            title: document.title.clone(),
-                            text: document.text.clone(),
-                            metadata: BTreeMap::new(),
-                            vector: None,
-                        })
-                        .map_err(index_error)?;
-                }
-                writer.commit().map_err(index_error)?;
-                made
-            }
-        };
-        Ok(Self { searcher: index.searcher(), retrievers, depth, known: BTreeMap::new() })
+        let searcher = open_index(source, folder, encoder.map(Into::into), cache)?;
+        Ok(Self { searcher, retrievers, depth, known: BTreeMap::new() })
     }
 
     /// Looks up what is not known yet; the dense half is encoded in one batch.
@@ -309,6 +311,7 @@ impl Walk<'_> {
             set: self.source.set.name().into(),
             query_id: query.id.clone(),
             part,
+            archetype: None,
             segments,
             turns: notes,
         }))
