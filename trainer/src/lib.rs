@@ -14,6 +14,7 @@ pub mod console;
 pub mod data;
 pub mod error;
 pub mod events;
+pub mod export;
 pub mod grpo;
 pub mod metrics;
 pub mod model;

@@ -10,7 +10,7 @@ use orion_trainer::nano::{self, PAD, Places};
 use orion_trainer::settings::{LineSettings, SftOverrides, load_sft};
 use orion_trainer::trajectories::PermittedSet;
 use orion_trainer::variants::VariantArguments;
-use orion_trainer::{check, checkpoint, grpo, preview, proposals, sft, soup, statistics};
+use orion_trainer::{check, checkpoint, export, grpo, preview, proposals, sft, soup, statistics};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +83,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Merge policies that came from the same start.
     Soup(soup::SoupArguments),
+    /// Write a policy as GGUF, or in another number format.
+    Export(export::ExportArguments),
     /// Reinforce a policy with rewards from real retrieval, a turn at a time.
     Grpo(grpo::command::GrpoArguments),
     /// Work on the loss mask.
@@ -270,6 +272,7 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::Check(arguments) => check::command(&arguments)?,
         Command::Soup(arguments) => soup::command(&arguments)?,
+        Command::Export(arguments) => export::command(&arguments)?,
         Command::Grpo(arguments) => grpo::command::command(&arguments)?,
         Command::Mask { command: MaskCommand::Preview { model, data, count } } => {
             let format = format_of(&model)?;

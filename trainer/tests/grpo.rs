@@ -13,7 +13,7 @@ use orion_trainer::grpo::command::tasks;
 use orion_trainer::grpo::grounds::Task;
 use orion_trainer::grpo::loss::{Objective, TokenProbabilities, term};
 use orion_trainer::grpo::rollout::{Group, roll_out, samples};
-use orion_trainer::grpo::settings::{GrpoSettings, LookUp, RolloutSettings, Similarity};
+use orion_trainer::grpo::settings::{GrpoOverrides, GrpoSettings, LookUp, RolloutSettings, Similarity};
 use orion_trainer::grpo::update::{Sample, gradients};
 use orion_trainer::grpo::{Job, measure, run};
 use orion_trainer::optim::{Decay, Schedule};
@@ -425,7 +425,7 @@ fn each_kind_of_collapse_is_seen_and_health_is_not() {
 }
 
 #[test]
-fn a_slow_slide_does_not_carry_the_running_value_along() {
+fn a_slide_too_slow_for_the_running_value_is_seen_from_where_it_began() {
     let settings = CollapseSettings::default();
     let mut monitor = Monitor::default();
     let stopped = (0..400).find(|step| {
@@ -476,4 +476,28 @@ fn only_train_queries_are_learned_from() {
         assert!(held_out.iter().all(|other| other.id != task.id && other.text != task.text));
         assert!(!task.targets.is_empty());
     }
+}
+
+#[test]
+fn the_settings_of_the_repository_read_and_the_command_line_goes_on_top() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("grpo.toml");
+    let file = GrpoSettings::load(Some(&path)).unwrap();
+    file.check().unwrap();
+    assert_eq!((file.steps, file.rollout.group, file.rollout.horizon), (200, 4, 4));
+    let typed = GrpoOverrides {
+        steps: Some(7),
+        beta: Some(0.5),
+        look_up: Some(LookUp::Chosen),
+        reward_options: vec![("shift".into(), "0.5".into())],
+        ..GrpoOverrides::default()
+    };
+    let meant = typed.apply(file.clone());
+    assert_eq!((meant.steps, meant.objective.beta, meant.rollout.look_up), (7, 0.5, LookUp::Chosen));
+    assert_eq!(meant.rollout.reward["shift"], "0.5");
+    assert_eq!(meant.rollout.reward["rank"], "logarithmic");
+    assert_eq!(meant.schedule, file.schedule);
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.toml");
+    std::fs::write(&wrong, "stepps = 3").unwrap();
+    assert!(GrpoSettings::load(Some(&wrong)).unwrap_err().to_string().contains("stepps"));
 }

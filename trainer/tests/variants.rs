@@ -7,6 +7,7 @@ use orion_policy::{
 };
 use orion_trainer::checkpoint::load_model;
 use orion_trainer::data::{Example, Part, Piece, Record, SearchQuery, Snippet, TurnNote};
+use orion_trainer::export::{self, Numbers};
 use orion_trainer::sft::{self, Job, SftSettings};
 use orion_trainer::soup::{Recipe, exponential_weights, merge};
 use orion_trainer::variants::{LESSONS, Order, TrainedFormat, VariantArguments};
@@ -372,4 +373,47 @@ fn a_masked_example_of_each_format_learns_nothing_of_results() {
         assert_ne!(examples[0].tokens, examples[1].tokens);
         assert_eq!(learned(&examples[0]), learned(&examples[1]));
     }
+}
+
+#[test]
+fn a_gguf_reads_back_with_the_names_that_llama_cpp_knows() {
+    use candle_core::quantized::gguf_file::{Content, Value};
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("tiny");
+    tiny_policy(&policy, 5).unwrap();
+    let weights = load_model(&policy).unwrap().to_weights().unwrap();
+    for (numbers, tolerance) in [(Numbers::F32, 0.0), (Numbers::F16, 1e-4), (Numbers::Q8_0, 1e-3)] {
+        let path = folder.path().join("out.gguf");
+        assert!(!export::gguf(&policy, &path, numbers).unwrap());
+        let mut file = std::fs::File::open(&path).unwrap();
+        let content = Content::read(&mut file).unwrap();
+        assert_eq!(content.tensor_infos.len(), weights.tensors.len());
+        let mut near = |own: &str, name: &str| {
+            let tensor = content.tensor(&mut file, own, &candle_core::Device::Cpu).unwrap();
+            let tensor = tensor.dequantize(&candle_core::Device::Cpu).unwrap();
+            let values = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(values.len(), weights.tensors[name].data.len());
+            for (got, expected) in values.iter().zip(&weights.tensors[name].data) {
+                assert!((got - expected).abs() <= tolerance, "{own}: {got} {expected}");
+            }
+        };
+        near("token_embd.weight", "model.embed_tokens.weight");
+        near("token_embd_norm.weight", "model.embedding_norm.weight");
+        near("blk.0.shortconv.conv.weight", "model.layers.0.conv.conv.weight");
+        near("blk.0.shortconv.in_proj.weight", "model.layers.0.conv.in_proj.weight");
+        near("blk.1.attn_k.weight", "model.layers.1.self_attn.k_proj.weight");
+        near("blk.1.attn_output.weight", "model.layers.1.self_attn.out_proj.weight");
+        near("blk.2.ffn_gate.weight", "model.layers.2.feed_forward.w1.weight");
+        near("blk.2.ffn_down.weight", "model.layers.2.feed_forward.w2.weight");
+        let heads = content.metadata["lfm2.attention.head_count_kv"].to_vec().unwrap();
+        let heads: Vec<i32> = heads.iter().map(|value| value.to_i32().unwrap()).collect();
+        assert_eq!(heads, [0, 2, 0]);
+        let is =
+            |name: &str, wanted: &str| matches!(&content.metadata[name], Value::String(own) if own == wanted);
+        assert!(is("general.architecture", "lfm2") && is("orion.format", "full"));
+        assert_eq!(content.metadata["tokenizer.ggml.tokens"].to_vec().unwrap().len(), 272);
+    }
+    assert!(
+        export::gguf(&folder.path().join("nowhere"), &folder.path().join("x.gguf"), Numbers::F32).is_err()
+    );
 }

@@ -109,6 +109,8 @@ pub struct Collapse {
 pub struct Monitor {
     healthy_steps: u64,
     baseline: Option<Signals>,
+    /// The running values at the end of the warm-up.
+    first: Option<Signals>,
     /// Steps in a row: query length, entropy, divergence, repeats.
     strikes: [u64; 4],
 }
@@ -126,15 +128,29 @@ impl Signals {
     }
 }
 
-fn out_of_range(now: &Signals, usual: &Signals, settings: &CollapseSettings) -> [bool; 4] {
-    // A value that is no number is in no range.
-    let far = |now: f64, usual: f64| !(settings.low * usual..=settings.high * usual).contains(&now);
+/// For each measure that is out of range, the value that it should be near.
+fn out_of_range(
+    now: &Signals,
+    usual: &Signals,
+    first: &Signals,
+    settings: &CollapseSettings,
+) -> [Option<f64>; 4] {
+    // A value that is no number is in no range. A slide too slow to leave the running value behind leaves the first
+    // one, from which it may go as far again.
+    let far = |now: f64, usual: f64, first: f64| {
+        let CollapseSettings { low, high, .. } = *settings;
+        if !(low * usual..=high * usual).contains(&now) {
+            return Some(usual);
+        }
+        (!(low * low * first..=high * high * first).contains(&now)).then_some(first)
+    };
     let divergence_limit = settings.divergence.max(settings.divergence_factor * usual.divergence);
+    let above = |now: f64, limit: f64, usual: f64| (!(..=limit).contains(&now)).then_some(usual);
     [
-        far(now.query_words, usual.query_words),
-        far(now.entropy, usual.entropy),
-        !(..=divergence_limit).contains(&now.divergence),
-        !(..=usual.repeats + settings.repeats).contains(&now.repeats),
+        far(now.query_words, usual.query_words, first.query_words),
+        far(now.entropy, usual.entropy, first.entropy),
+        above(now.divergence, divergence_limit, usual.divergence),
+        above(now.repeats, usual.repeats + settings.repeats, usual.repeats),
     ]
 }
 
@@ -148,14 +164,14 @@ impl Monitor {
             return None;
         };
         let out = if self.healthy_steps < settings.warmup_steps {
-            [false; 4]
+            [None; 4]
         } else {
-            out_of_range(now, &usual, settings)
+            out_of_range(now, &usual, self.first.get_or_insert(usual), settings)
         };
         for (strikes, out) in self.strikes.iter_mut().zip(out) {
-            *strikes = if out { *strikes + 1 } else { 0 };
+            *strikes = if out.is_some() { *strikes + 1 } else { 0 };
         }
-        if !out.contains(&true) {
+        if out.iter().all(Option::is_none) {
             self.healthy_steps += 1;
             // A plain mean at first, then a forgetting one.
             let keep = settings.memory.min(1.0 - 1.0 / self.healthy_steps as f64);
@@ -164,7 +180,7 @@ impl Monitor {
                 Some(Signals::of(std::array::from_fn(|place| keep * old[place] + (1.0 - keep) * new[place])));
         }
         let place = self.strikes.iter().position(|strikes| settings.patience_steps <= *strikes)?;
-        let (baseline, got) = (usual.values()[place], now.values()[place]);
+        let (baseline, got) = (out[place].unwrap_or(usual.values()[place]), now.values()[place]);
         Some(Collapse { what: NAMES[place], baseline, got, steps: self.strikes[place] })
     }
 
