@@ -82,13 +82,14 @@ fn an_adapted_model_begins_as_the_model_and_trains_adapters_alone() {
     for (name, norm) in gradients.norms() {
         assert_eq!(0.0 < norm, name.contains("lora_B"), "{name}");
     }
-    // What is left in the store: a gradient for each adapter, and one of the embedded input (no weight).
+    // What is left in the store: a gradient for each adapter, and those of the first layer's input: embedded, normed,
+    // and projected to three times the width. None is a weight's.
     let sizes: Vec<usize> =
         store.get_ids().filter_map(|id| store.get_id(*id)).map(Tensor::elem_count).collect();
     let adapters: usize = adapted.variables().values().map(|variable| variable.elem_count()).sum();
     let embedded = batch.input.tokens.len() * adapted.config().hidden_size;
-    assert_eq!(sizes.len(), adapted.variables().len() + 1);
-    assert_eq!(sizes.iter().sum::<usize>(), adapters + embedded);
+    assert_eq!(sizes.len(), adapted.variables().len() + 3);
+    assert_eq!(sizes.iter().sum::<usize>(), adapters + 5 * embedded);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::model::LoraArguments;
 use crate::nano::{self, PAD};
 use crate::trajectories::walk::open_index;
 use crate::trajectories::{PermittedSet, Source};
-use orion_host::index::{EmbeddingCache, Encoder};
+use orion_host::index::{EmbeddingCache, Encoder, Progress};
 use orion_policy::{NumberFormat, TrajectoryFormat};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,7 +120,16 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
     let encoder = Encoder::load(&arguments.encoder).map_err(|error| index_error(&error))?;
     let cache = EmbeddingCache::open(&arguments.cache).map_err(|error| index_error(&error))?;
     let folder = arguments.out.join("index");
-    let searcher = open_index(&source, &folder, Some(Arc::new(encoder).into()), Some(Arc::new(cache)))?;
+    let bar = console::bar(source.documents.len() as u64, true);
+    bar.set_message("encoding");
+    let shown = bar.clone();
+    let progress: Progress = Arc::new(move |done, known| {
+        shown.set_length(known);
+        shown.set_position(done);
+    });
+    let encoder = Some(Arc::new(encoder).into());
+    let searcher = open_index(&source, &folder, encoder, Some(Arc::new(cache)), Some(progress))?;
+    bar.finish_and_clear();
     let grounds = Grounds::new(searcher)?;
     let pad = format.tokenizer().special("<pad>").unwrap_or(PAD);
     let job = Job {

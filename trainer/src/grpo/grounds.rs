@@ -103,7 +103,7 @@ impl Grounds {
                     Retriever::Lexical => Some(lexical(whole)?),
                     Retriever::Hybrid => Some(fuse(
                         &lexical(FUSION_DEPTH)?,
-                        &dense[..whole.min(FUSION_DEPTH)],
+                        &dense[..dense.len().min(FUSION_DEPTH)],
                         Fusion::default(),
                         whole,
                     )),

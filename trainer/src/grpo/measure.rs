@@ -100,6 +100,10 @@ pub struct DevMeasures {
     pub first_rank: f64,
     /// The same at the best turn.
     pub best_rank: f64,
+    /// Mean turns of an episode.
+    pub turns: f64,
+    /// Share of queries issued that repeat an earlier one of their episode.
+    pub repeats: f64,
     /// Share of queries with a judged document in the first ten at the first turn.
     pub first_success: f64,
     /// The same at any turn.
@@ -126,6 +130,8 @@ pub fn dev(
         reward: mean(played.iter().map(|task| mean(of(*task).map(|member| f64::from(member.reward))))),
         first_rank: mean(played.iter().map(|task| first(task) as f64)),
         best_rank: mean(played.iter().map(|task| best(task) as f64)),
+        turns: groups.len() as f64 / played.len().max(1) as f64,
+        repeats: signals(&groups, 0.0).repeats,
         first_success: share(played.iter().map(|task| first(task) <= SUCCESS_DEPTH)),
         any_success: share(played.iter().map(|task| best(task) <= SUCCESS_DEPTH)),
     })

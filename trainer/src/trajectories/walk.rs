@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use orion_eval::dataset::Query;
 use orion_host::index::{
     Document, Embedder, EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, Index, IndexSettings, OpenOptions,
-    Searcher, fuse,
+    Progress, Searcher, fuse,
 };
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -89,15 +89,16 @@ pub struct Results {
 }
 
 /// The index of a source below `folder`, opened where it is there and complete, else built. Without an encoder it is
-/// lexical.
+/// lexical; `progress` is told how its work gets on.
 pub fn open_index(
     source: &Source,
     folder: &Path,
     encoder: Option<Embedder>,
     cache: Option<Arc<EmbeddingCache>>,
+    progress: Option<Progress>,
 ) -> Result<Arc<Searcher>> {
     let settings = if encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
-    let options = OpenOptions { encoder, cache, ..OpenOptions::default() };
+    let options = OpenOptions { encoder, cache, progress, ..OpenOptions::default() };
     let folder = folder.join(source.set.name());
     if folder.exists() {
         let opened = Index::open(&folder, options.clone()).map_err(index_error)?;
@@ -133,7 +134,7 @@ impl Results {
     ) -> Result<Self> {
         let retrievers = if encoder.is_some() { &RETRIEVERS[..] } else { &RETRIEVERS[..1] };
         let (encoder, cache) = encoder.unzip();
-        let searcher = open_index(source, folder, encoder.map(Into::into), cache)?;
+        let searcher = open_index(source, folder, encoder.map(Into::into), cache, None)?;
         Ok(Self { searcher, retrievers, depth, known: BTreeMap::new() })
     }
 

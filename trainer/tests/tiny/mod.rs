@@ -62,7 +62,7 @@ pub(crate) fn grounds() -> &'static Grounds {
     static GROUNDS: OnceLock<Grounds> = OnceLock::new();
     GROUNDS.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap().keep();
-        let searcher = open_index(&source(), &folder, Some(embedder()), None).unwrap();
+        let searcher = open_index(&source(), &folder, Some(embedder()), None, None).unwrap();
         Grounds::new(searcher).unwrap()
     })
 }
