@@ -66,7 +66,7 @@ pub enum TrainError {
         kept: String,
     },
     /// Numbers differ from the reference's by more than they may.
-    #[error("checking `{}` failed: expected {expected} within tolerance, got a deviation of {got:.2e} at {at}", path.display())]
+    #[error("checking `{}` failed: expected {expected}, got a deviation of {got:.2e} at {at}", path.display())]
     Deviates {
         /// The golden file.
         path: PathBuf,

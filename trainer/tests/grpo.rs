@@ -429,7 +429,7 @@ fn a_slide_too_slow_for_the_running_value_is_seen_from_where_it_began() {
     let settings = CollapseSettings::default();
     let mut monitor = Monitor::default();
     let stopped = (0..400).find(|step| {
-        let words = 8.0 * 0.97f64.powi(*step as i32);
+        let words = 8.0 * 0.97f64.powi(*step);
         monitor.observe(&Signals { query_words: words.max(0.5), ..healthy(0) }, &settings).is_some()
     });
     assert!(stopped.is_some());
