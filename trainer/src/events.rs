@@ -96,34 +96,3 @@ pub fn of_metric(metric: &Value) -> Vec<u8> {
     bytes(0x2a, &summary, &mut event);
     record(&event)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_is_the_standards() {
-        // The check value of CRC-32C.
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
-    }
-
-    #[test]
-    fn a_metric_becomes_one_record_with_its_numbers() {
-        let metric = serde_json::json!({
-            "step": 300, "seconds": 2.5, "loss": 0.5, "dev": { "reward": -1 }, "name": "no number"
-        });
-        let record = of_metric(&metric);
-        let length = u64::from_le_bytes(record[..8].try_into().unwrap()) as usize;
-        assert_eq!(record.len(), 8 + 4 + length + 4);
-        let event = &record[12..12 + length];
-        assert_eq!(event[..9], [&[0x09][..], &2.5f64.to_le_bytes()].concat()[..]);
-        assert_eq!(event[9..12], [0x10, 0xac, 0x02]);
-        let loss = [&b"\x0a\x04loss\x15"[..], &0.5f32.to_le_bytes()].concat();
-        let reward = [&b"\x0a\x0adev/reward\x15"[..], &(-1f32).to_le_bytes()].concat();
-        for entry in [loss, reward] {
-            assert!(event.windows(entry.len()).any(|window| window == entry));
-        }
-        assert!(of_metric(&serde_json::json!({ "step": 1, "seconds": 1.0 })).is_empty());
-    }
-}

@@ -284,8 +284,17 @@ fn settings() -> GrpoSettings {
 
 /// A run over the tiny collection; everything but the model is the same each time.
 fn train(policy: &Path, out: &Path, settings: &GrpoSettings, resume: bool) -> Result<Weights, TrainError> {
-    let source = tiny::source();
-    let (train, held_out) = (tasks(&source, Part::Train), tasks(&source, Part::HeldOut));
+    train_on(tasks(&tiny::source(), Part::Train), policy, out, settings, resume)
+}
+
+fn train_on(
+    train: Vec<Task>,
+    policy: &Path,
+    out: &Path,
+    settings: &GrpoSettings,
+    resume: bool,
+) -> Result<Weights, TrainError> {
+    let held_out = tasks(&tiny::source(), Part::HeldOut);
     let model = load_model(policy).unwrap();
     let format = orion_policy::TrajectoryFormat::load(policy, model.config()).unwrap();
     let reference = load_frozen(policy).unwrap();
@@ -352,7 +361,10 @@ fn a_run_that_was_killed_at_any_step_ends_like_one_that_was_not() {
     // Without `resume`, or as another run, a folder with checkpoints is left alone.
     assert!(train(&policy, &whole, &settings(), false).is_err());
     let other = GrpoSettings { seed: 5, ..settings() };
-    assert!(train(&policy, &whole, &other, true).is_err());
+    assert!(train(&policy, &whole, &other, true).unwrap_err().to_string().contains("settings"));
+    let fewer = tasks(&tiny::source(), Part::Train).split_off(1);
+    let error = train_on(fewer, &policy, &whole, &settings(), true).unwrap_err();
+    assert!(error.to_string().contains("training queries"), "{error}");
 }
 
 #[test]

@@ -47,11 +47,30 @@ pub(super) struct UpdateMetric {
 pub(super) struct State {
     settings: GrpoSettings,
     reference_sha256: String,
+    /// Of the training queries with their targets, and of the number of documents.
+    tasks_sha256: String,
     pub(super) monitor: Monitor,
 }
 
 /// Name of [`State`] in a checkpoint.
 const STATE_FILE: &str = "grpo.json";
+
+fn hex(digest: Sha256) -> String {
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn fingerprint_of_tasks(job: &Job<'_>) -> String {
+    let mut digest = Sha256::new();
+    digest.update(job.grounds.documents().to_le_bytes());
+    for task in job.train {
+        for text in [&task.id, &task.text].into_iter().chain(&task.targets) {
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text.as_bytes());
+        }
+        digest.update((task.targets.len() as u64).to_le_bytes());
+    }
+    hex(digest)
+}
 
 fn fingerprint(model: &Lfm2) -> Result<String> {
     let mut digest = Sha256::new();
@@ -61,7 +80,7 @@ fn fingerprint(model: &Lfm2) -> Result<String> {
             digest.update(value.to_le_bytes());
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(digest))
 }
 
 /// Negative log-likelihoods by another model become each sample's reference values.
@@ -99,7 +118,12 @@ impl Trainee {
             model,
             optimiser: AdamW::new(job.settings.adamw.clone()),
             progress: Progress { step: 0, tokens: 0 },
-            state: State { settings: job.settings.clone(), reference_sha256, monitor: Monitor::default() },
+            state: State {
+                settings: job.settings.clone(),
+                reference_sha256,
+                tasks_sha256: fingerprint_of_tasks(job),
+                monitor: Monitor::default(),
+            },
         };
         let Some((_, folder)) = checkpoint::list(job.run)?.pop() else { return Ok(trainee) };
         if !job.resume {
@@ -111,6 +135,10 @@ impl Trainee {
             .map_err(|error| TrainError::content(&path, "the state of a GRPO run", error))?;
         if stored.settings.decisive() != job.settings.decisive() {
             let expected = "the settings that the run began with (workers and intervals may differ)";
+            return Err(TrainError::content(&path, expected, "others"));
+        }
+        if stored.tasks_sha256 != trainee.state.tasks_sha256 {
+            let expected = "the training queries and the collection that the run began with";
             return Err(TrainError::content(&path, expected, "others"));
         }
         if stored.reference_sha256 != trainee.state.reference_sha256 {
@@ -126,10 +154,11 @@ impl Trainee {
 
     /// Writes a checkpoint with the running values of the moment before the step that is next.
     pub(super) fn save(&self, run: &Path, monitor: &Monitor) -> Result<()> {
-        let State { settings, reference_sha256, .. } = &self.state;
+        let State { settings, reference_sha256, tasks_sha256, .. } = &self.state;
         let state = State {
             settings: settings.clone(),
             reference_sha256: reference_sha256.clone(),
+            tasks_sha256: tasks_sha256.clone(),
             monitor: monitor.clone(),
         };
         let state = serde_json::to_vec(&state)
