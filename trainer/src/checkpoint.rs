@@ -4,7 +4,7 @@
 //! A run folder holds `step-N` folders; each is written under another name and renamed when complete.
 
 use crate::error::{Result, TrainError};
-use crate::model::Lfm2;
+use crate::model::{Lfm2, LoraSettings, MATRICES};
 use crate::optim::{AdamW, AdamWSettings, Moments};
 use orion_policy::{Checkpoint, NumberFormat, Tensor, Weights};
 use safetensors::SafeTensors;
@@ -24,7 +24,8 @@ pub struct Progress {
 /// Finished checkpoints kept; older ones are removed.
 const KEPT: usize = 2;
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// Reads a whole file; the error names it.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(TrainError::file("read", path))
 }
 
@@ -57,6 +58,17 @@ pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 /// Writes a checkpoint into `run` and removes all but the newest few.
 pub fn save(run: &Path, model: &Lfm2, optimiser: &AdamW, progress: Progress) -> Result<PathBuf> {
+    save_with(run, model, optimiser, progress, &[])
+}
+
+/// [`save`] with further files, name and content, that become part of the checkpoint.
+pub fn save_with(
+    run: &Path,
+    model: &Lfm2,
+    optimiser: &AdamW,
+    progress: Progress,
+    extra: &[(&str, Vec<u8>)],
+) -> Result<PathBuf> {
     let name = format!("step-{:07}", progress.step);
     let partial = run.join(format!("partial-{name}"));
     let finished = run.join(&name);
@@ -77,6 +89,12 @@ pub fn save(run: &Path, model: &Lfm2, optimiser: &AdamW, progress: Progress) -> 
     let state = serde_json::to_vec(&progress)
         .map_err(|error| TrainError::content(&partial, "progress that is JSON", error))?;
     write(&partial.join("progress.json"), &state)?;
+    if model.is_adapted() {
+        write(&partial.join(MATRICES), &model.adapter_bytes()?)?;
+    }
+    for (name, content) in extra {
+        write(&partial.join(name), content)?;
+    }
     if finished.exists() {
         std::fs::remove_dir_all(&finished).map_err(TrainError::file("remove", &finished))?;
     }
@@ -91,6 +109,20 @@ pub fn save(run: &Path, model: &Lfm2, optimiser: &AdamW, progress: Progress) -> 
 /// Reads a checkpoint folder back.
 pub fn load(folder: &Path, settings: AdamWSettings) -> Result<(Lfm2, AdamW, Progress)> {
     let model = load_model(folder)?;
+    load_state(folder, model, settings)
+}
+
+/// [`load`] for a run that started from `model`: where that is adapted, its own frozen weights stay and the adapters
+/// alone are read.
+pub fn restore(folder: &Path, model: Lfm2, settings: AdamWSettings) -> Result<(Lfm2, AdamW, Progress)> {
+    if !model.is_adapted() {
+        return load(folder, settings);
+    }
+    model.load_adapters(folder)?;
+    load_state(folder, model, settings)
+}
+
+fn load_state(folder: &Path, model: Lfm2, settings: AdamWSettings) -> Result<(Lfm2, AdamW, Progress)> {
     let path = folder.join("progress.json");
     let progress: Progress = serde_json::from_slice(&read(&path)?)
         .map_err(|error| TrainError::content(&path, "a step and a token count", error))?;
@@ -123,4 +155,17 @@ pub fn load(folder: &Path, settings: AdamWSettings) -> Result<(Lfm2, AdamW, Prog
 pub fn load_model(folder: &Path) -> Result<Lfm2> {
     let checkpoint = Checkpoint::open(folder).map_err(policy_error)?;
     Lfm2::from_weights(checkpoint.config().clone(), checkpoint.weights().map_err(policy_error)?)
+}
+
+/// The model that a run starts from: all weights trained, or adapters over frozen ones.
+pub fn load_start(folder: &Path, adapters: Option<&LoraSettings>) -> Result<Lfm2> {
+    let Some(settings) = adapters else { return load_model(folder) };
+    let checkpoint = Checkpoint::open(folder).map_err(policy_error)?;
+    Lfm2::adapted(checkpoint.config().clone(), checkpoint.weights().map_err(policy_error)?, settings)
+}
+
+/// [`load_model`] with all weights frozen: a reference that is only read.
+pub fn load_frozen(folder: &Path) -> Result<Lfm2> {
+    let checkpoint = Checkpoint::open(folder).map_err(policy_error)?;
+    Lfm2::frozen_from_weights(checkpoint.config().clone(), checkpoint.weights().map_err(policy_error)?)
 }

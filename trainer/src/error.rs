@@ -46,6 +46,37 @@ pub enum TrainError {
         /// The gradient norm of that step.
         norm: f32,
     },
+    /// Training lost what it had learned to do; [`crate::grpo::collapse`] says how that is seen.
+    #[error(
+        "stopped at step {step}: expected {what} near its running value {baseline:.3}, got {got:.3} for {steps} steps; \
+         the last good checkpoint is {kept}"
+    )]
+    Collapsed {
+        /// The optimiser step.
+        step: u64,
+        /// The measure that left its range.
+        what: &'static str,
+        /// Its running value while all was well.
+        baseline: f64,
+        /// Its value now.
+        got: f64,
+        /// Steps in a row for which it was out of range.
+        steps: u64,
+        /// The newest checkpoint from before, as a path in backticks, or `none`.
+        kept: String,
+    },
+    /// Numbers differ from the reference's by more than they may.
+    #[error("checking `{}` failed: expected {expected}, got a deviation of {got:.2e} at {at}", path.display())]
+    Deviates {
+        /// The golden file.
+        path: PathBuf,
+        /// The first quantity that is out of tolerance, with the tolerance.
+        expected: String,
+        /// The largest deviation of that quantity.
+        got: f64,
+        /// Where it is.
+        at: String,
+    },
     /// A tensor operation failed: a defect of shape or memory.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -87,9 +118,21 @@ pub enum TrainError {
 pub type Result<T> = std::result::Result<T, TrainError>;
 
 impl TrainError {
-    /// What may help, where something is known to.
+    /// 1 where the work was done and its result is not good enough, 2 for everything else.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Collapsed { .. } | Self::Deviates { .. } => 1,
+            _ => 2,
+        }
+    }
+
+    /// What to try next, where there is something to try.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Collapsed { .. } => {
+                Some("go on from that checkpoint with a smaller `--rate` or a larger `--beta`")
+            }
+            Self::Diverged { .. } => Some("try a smaller learning rate"),
             Self::Endpoint { .. } => Some(
                 "the same command goes on where it stopped: what was answered is kept and not asked again",
             ),

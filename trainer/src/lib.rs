@@ -12,11 +12,16 @@
 //! candle is a dependency of this crate alone: serving runs on the fixed-order kernels of `orion-kernels`, and a test
 //! holds both forward passes together to 1e-5.
 
+pub mod check;
 pub mod checkpoint;
 pub mod data;
 pub mod endpoint;
 pub mod error;
+pub mod events;
+pub mod export;
+pub mod grpo;
 pub mod journal;
+pub mod metrics;
 pub mod model;
 pub mod nano;
 pub mod ops;
@@ -29,10 +34,12 @@ pub mod report;
 pub mod select;
 pub mod settings;
 pub mod sft;
+pub mod soup;
 pub mod statistics;
 pub mod synth;
 pub mod terminal;
 pub mod tokenizer;
 pub mod trajectories;
+pub mod variants;
 
 pub use error::{Result, TrainError};

@@ -4,13 +4,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use orion_policy::{Checkpoint, NumberFormat, TrajectoryFormat};
 use orion_trainer::data::{Example, LossOn, Part, read_records};
 use orion_trainer::error::{Result, TrainError};
+use orion_trainer::model::LoraArguments;
 use orion_trainer::nano::{self, PAD, Places};
 use orion_trainer::pool::{self, PoolCommand};
 use orion_trainer::select::{self, SelectArguments};
 use orion_trainer::settings::{LineSettings, SftOverrides, load_sft};
 use orion_trainer::synth::{self, SynthArguments};
+use orion_trainer::terminal::print_json;
 use orion_trainer::trajectories::PermittedSet;
-use orion_trainer::{checkpoint, preview, proposals, sft, statistics};
+use orion_trainer::variants::VariantArguments;
+use orion_trainer::{check, checkpoint, export, grpo, preview, proposals, sft, soup, statistics};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,7 +84,19 @@ enum Command {
         numbers: Numbers,
         #[command(flatten)]
         overrides: SftOverrides,
+        #[command(flatten)]
+        variant: VariantArguments,
+        #[command(flatten)]
+        lora: LoraArguments,
     },
+    /// Hold a checkpoint against golden numbers: losses, gradients, optimiser steps.
+    Check(check::CheckArguments),
+    /// Merge policies that came from the same start.
+    Soup(soup::SoupArguments),
+    /// Write a policy as GGUF, or in another number format.
+    Export(export::ExportArguments),
+    /// Reinforce a policy with rewards from real retrieval, a turn at a time.
+    Grpo(grpo::command::GrpoArguments),
     /// Work on the loss mask.
     Mask {
         #[command(subcommand)]
@@ -175,19 +190,13 @@ fn main() -> ExitCode {
             if let Some(hint) = error.hint() {
                 eprintln!("\nhint: {hint}");
             }
-            ExitCode::from(2)
+            ExitCode::from(error.exit_code())
         }
     }
 }
 
 fn policy_error(error: orion_policy::CheckpointError) -> TrainError {
     TrainError::Policy(error.to_string())
-}
-
-fn print_json(value: &impl serde::Serialize) {
-    if let Ok(json) = serde_json::to_string_pretty(value) {
-        println!("{json}");
-    }
 }
 
 fn format_of(model: &std::path::Path) -> Result<TrajectoryFormat> {
@@ -209,7 +218,7 @@ fn execute(command: Command) -> Result<()> {
                 print_json(&report);
                 if let Some(out) = out {
                     let tokenizer = nano::make_tokenizer(&settings, &places)?;
-                    nano::export(&model, &tokenizer, &out, NumberFormat::F16)?;
+                    nano::export(&model, &tokenizer, &nano::spec(settings.format), &out, NumberFormat::F16)?;
                 }
             }
         }
@@ -225,13 +234,15 @@ fn execute(command: Command) -> Result<()> {
                 print_json(record);
             }
         }
-        Command::Sft { model, data, config, out, resume, numbers, overrides } => {
+        Command::Sft { model, data, config, out, resume, numbers, overrides, variant, lora } => {
             let settings = overrides.apply(load_sft(config.as_deref())?);
-            let format = format_of(&model)?;
-            let records = read_records(&data)?;
+            let adapters = lora.settings(settings.seed);
+            let start = checkpoint::load_start(&model, adapters.as_ref())?;
+            let format = variant.format(&model, start.config())?;
+            let records = variant.select(read_records(&data)?)?;
+            let lessons = variant.lessons_of(records.iter().filter(|record| record.part == Part::Train))?;
             let train = nano::encode(&records, Part::Train, &format)?;
             let held_out = nano::encode(&records, Part::HeldOut, &format)?;
-            let start = checkpoint::load_model(&model)?;
             let pad = format.tokenizer().special("<pad>").unwrap_or(PAD);
             let (trained, outcome) = sft::run(
                 start,
@@ -240,14 +251,23 @@ fn execute(command: Command) -> Result<()> {
                     held_out: &held_out,
                     settings: &settings,
                     pad,
+                    lessons: lessons.as_deref(),
                     run: &out,
                     resume,
                     show: true,
                 },
             )?;
-            nano::export(&trained, &model.join("tokenizer.json"), &out.join("final"), numbers.into())?;
+            let tokenizer = model.join("tokenizer.json");
+            nano::export(&trained, &tokenizer, format.spec(), &out.join("final"), numbers.into())?;
+            if let Some(adapters) = &adapters {
+                trained.save_adapters(&out.join("adapter"), adapters, &model.display().to_string())?;
+            }
             print_json(&outcome);
         }
+        Command::Check(arguments) => check::command(&arguments)?,
+        Command::Soup(arguments) => soup::command(&arguments)?,
+        Command::Export(arguments) => export::command(&arguments)?,
+        Command::Grpo(arguments) => grpo::command::command(&arguments)?,
         Command::Mask { command: MaskCommand::Preview { model, data, count } } => {
             let format = format_of(&model)?;
             let colour = std::io::stdout().is_terminal();

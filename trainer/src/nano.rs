@@ -13,7 +13,9 @@ use crate::trajectories::{PermittedSet, Source, copies, walk};
 use crate::{report, tokenizer};
 use indicatif::{ProgressBar, ProgressStyle};
 use orion_host::index::{EmbeddingCache, Encoder};
-use orion_policy::{FormatKind, FormatSpec, NumberFormat, PolicyTokenizer, TrajectoryFormat};
+use orion_policy::{
+    Config, FormatKind, FormatSpec, NumberFormat, PolicyTokenizer, TrajectoryFormat, Weights,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,9 +54,9 @@ pub fn sources(places: &Places) -> Result<Vec<Source>> {
         .collect()
 }
 
-/// The trajectory format of the line: full, with retriever choice.
-pub fn spec() -> FormatSpec {
-    FormatSpec { version: FormatSpec::VERSION, format: FormatKind::Full, retriever_choice: true }
+/// What `orion.json` says of a format; a policy that is made here chooses its retriever.
+pub fn spec(format: FormatKind) -> FormatSpec {
+    FormatSpec { version: FormatSpec::VERSION, format, retriever_choice: true }
 }
 
 /// `tokenizer.json` of the run.
@@ -86,7 +88,7 @@ pub fn format(settings: &LineSettings, places: &Places) -> Result<TrajectoryForm
     let path = make_tokenizer(settings, places)?;
     let bytes = std::fs::read(&path).map_err(TrainError::file("read", &path))?;
     let tokenizer = PolicyTokenizer::parse(&bytes, &path.display().to_string()).map_err(policy_error)?;
-    TrajectoryFormat::new(spec(), tokenizer, &settings.config()?).map_err(policy_error)
+    TrajectoryFormat::new(spec(settings.format), tokenizer, &settings.config()?).map_err(policy_error)
 }
 
 /// `copies.jsonl` of the run, or another draw of them.
@@ -215,6 +217,7 @@ pub fn run(
                     pad: PAD,
                     run: &folder,
                     resume: true,
+                    lessons: None,
                     show,
                 },
             )?;
@@ -231,16 +234,35 @@ pub fn run(
     Ok((model, outcomes))
 }
 
-/// Writes the shipped folder: config, format, tokenizer, weights in f16.
-pub fn export(model: &Lfm2, tokenizer: &Path, out: &Path, numbers: NumberFormat) -> Result<()> {
-    model.to_weights()?.save(model.config(), out, numbers).map_err(policy_error)?;
+/// Writes a policy folder: config, format, tokenizer, weights. What serves it obeys the format.
+pub fn export(
+    model: &Lfm2,
+    tokenizer: &Path,
+    spec: &FormatSpec,
+    out: &Path,
+    numbers: NumberFormat,
+) -> Result<()> {
+    export_weights(&model.to_weights()?, model.config(), tokenizer, spec, out, numbers)
+}
+
+/// [`export`] of weights that are in no model.
+pub fn export_weights(
+    weights: &Weights,
+    config: &Config,
+    tokenizer: &Path,
+    spec: &FormatSpec,
+    out: &Path,
+    numbers: NumberFormat,
+) -> Result<()> {
+    // Read before anything is written: the folder may be the one that the tokenizer is in.
+    let words = checkpoint::read(tokenizer)?;
+    weights.save(config, out, numbers).map_err(policy_error)?;
     let path = out.join("orion.json");
-    let json = serde_json::to_string_pretty(&spec())
+    let json = serde_json::to_string_pretty(spec)
         .map_err(|error| TrainError::content(&path, "a format that is JSON", error))?;
     std::fs::write(&path, format!("{json}\n")).map_err(TrainError::file("write", &path))?;
     let path = out.join("tokenizer.json");
-    std::fs::copy(tokenizer, &path).map_err(TrainError::file("write", &path))?;
-    Ok(())
+    std::fs::write(&path, words).map_err(TrainError::file("write", &path))
 }
 
 /// Measures a model on the run's held-out walks.

@@ -6,7 +6,7 @@ use crate::model::Initial;
 use crate::sft::SftSettings;
 use crate::trajectories::copies::CopySettings;
 use crate::trajectories::walk::WalkSettings;
-use orion_policy::Config;
+use orion_policy::{Config, FormatKind};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -18,6 +18,9 @@ pub struct LineSettings {
     pub seed: u64,
     /// Tokens of the vocabulary, markers included.
     pub vocabulary: usize,
+    /// Trajectory format of the policy: `full`, `no-think` or `no-marker`.
+    #[serde(default = "full")]
+    pub format: FormatKind,
     /// Dimensions.
     pub model: ModelSettings,
     /// Spread of fresh weights.
@@ -31,6 +34,10 @@ pub struct LineSettings {
     pub walks: WalkSettings,
     /// Training stages, in order.
     pub stages: Vec<StageSettings>,
+}
+
+fn full() -> FormatKind {
+    FormatKind::Full
 }
 
 /// Dimensions of a fresh model.

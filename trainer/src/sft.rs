@@ -5,13 +5,14 @@
 //! the number of workers, and a resumed run equals an uninterrupted one bit for bit.
 
 use crate::checkpoint::{self, Progress};
+use crate::terminal;
 use crate::data::{Example, LossOn, Padded, plan_epoch};
 use crate::error::{Result, TrainError};
+use crate::metrics::Metrics;
 use crate::model::Lfm2;
 use crate::optim::{AdamW, AdamWSettings, Gradients, Schedule};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use std::io::Write;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -248,6 +249,35 @@ fn step_gradients(model: &Lfm2, batches: &[Padded], workers: &Workers) -> Result
     Ok((loss, total))
 }
 
+/// All micro-batches of a run, as places of examples: every pass over everything, or, with lessons, every pass over one
+/// lesson before the next.
+///
+/// # Errors
+/// Another number of lessons than of lengths.
+pub fn plan(lengths: &[usize], lessons: Option<&[usize]>, settings: &SftSettings) -> Result<Vec<Vec<usize>>> {
+    let everything = vec![0; lengths.len()];
+    let lessons = lessons.unwrap_or(&everything);
+    if lessons.len() != lengths.len() {
+        return Err(TrainError::Setting {
+            name: "lessons",
+            expected: format!("one for each of {} examples", lengths.len()),
+            got: lessons.len().to_string(),
+        });
+    }
+    let mut plan = Vec::new();
+    for lesson in lessons.iter().copied().collect::<BTreeSet<usize>>() {
+        let members: Vec<usize> = (0..lengths.len()).filter(|place| lessons[*place] == lesson).collect();
+        let own: Vec<usize> = members.iter().map(|place| lengths[*place]).collect();
+        for epoch in 0..settings.epochs {
+            let batches = plan_epoch(&own, settings.micro_tokens, settings.seed, epoch);
+            plan.extend(
+                batches.into_iter().map(|batch| batch.into_iter().map(|place| members[place]).collect()),
+            );
+        }
+    }
+    Ok(plan)
+}
+
 /// What a run works on and where it leaves its traces.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
@@ -259,6 +289,8 @@ pub struct Job<'a> {
     pub settings: &'a SftSettings,
     /// Padding token.
     pub pad: u32,
+    /// Lesson of each of `train`, from 0, for a curriculum: see [`crate::variants`].
+    pub lessons: Option<&'a [usize]>,
     /// Folder of metrics and checkpoints.
     pub run: &'a Path,
     /// Whether the folder's newest checkpoint replaces the given model.
@@ -269,7 +301,7 @@ pub struct Job<'a> {
 
 /// Trains `model` as the job says.
 pub fn run(mut model: Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome)> {
-    let Job { train, held_out, settings, pad, run, resume, show } = job;
+    let Job { train, held_out, settings, pad, lessons, run, resume, show } = job;
     settings.check()?;
     std::fs::create_dir_all(run).map_err(TrainError::file("create", run))?;
     let prepare = |examples: &[Example], loss: LossOn| -> Vec<Example> {
@@ -278,28 +310,17 @@ pub fn run(mut model: Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome)> {
     let train = prepare(train, settings.loss);
     let held_out = prepare(held_out, LossOn::Masked);
     let lengths: Vec<usize> = train.iter().map(|example| example.tokens.len()).collect();
-    let plan: Vec<Vec<usize>> = (0..settings.epochs)
-        .flat_map(|epoch| plan_epoch(&lengths, settings.micro_tokens, settings.seed, epoch))
-        .collect();
+    let plan = plan(&lengths, lessons, settings)?;
     let whole = plan.len().div_ceil(settings.accumulation) as u64;
     let steps = settings.steps.map_or(whole, |limit| limit.min(whole));
     let workers = Workers::new(settings.workers)?;
     let mut optimiser = AdamW::new(settings.adamw.clone());
     let mut progress = Progress { step: 0, tokens: 0 };
     if resume && let Some((_, folder)) = checkpoint::list(run)?.pop() {
-        (model, optimiser, progress) = checkpoint::load(&folder, settings.adamw.clone())?;
+        (model, optimiser, progress) = checkpoint::restore(&folder, model, settings.adamw.clone())?;
     }
-    let path = run.join("metrics.jsonl");
-    let mut metrics = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .map_err(TrainError::file("create", &path))?;
-    let mut record = |metric: &Metric| -> Result<()> {
-        let line = serde_json::to_string(metric)
-            .map_err(|error| TrainError::content(&path, "a metric that is JSON", error))?;
-        writeln!(metrics, "{line}").map_err(TrainError::file("write", &path))
-    };
+    let mut metrics = Metrics::open(run, Some(progress.step).filter(|step| 0 < *step))?;
+    let mut record = |metric: &Metric| metrics.record(metric);
     let few = &held_out[..held_out.len().min(settings.eval_examples)];
     let started = Instant::now();
     let tokens_before = progress.tokens;
@@ -316,10 +337,7 @@ pub fn run(mut model: Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome)> {
         seconds: started.elapsed().as_secs_f64(),
     };
     record(&metric(progress.step, held_out_before, progress.tokens))?;
-    let bar = if show { ProgressBar::new(steps) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} left {eta} {msg}") {
-        bar.set_style(style);
-    }
+    let bar = terminal::steps_bar(steps, show);
     bar.set_position(progress.step);
     let tail_start = steps - steps / 10;
     let (mut tail_sum, mut tail_count) = (0.0, 0u32);

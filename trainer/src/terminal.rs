@@ -1,4 +1,4 @@
-//! What the data commands print: tables and JSON on standard output, bars and remarks on standard error.
+//! What the commands print: tables and JSON on standard output, bars and remarks on standard error.
 
 use crate::error::{Result, TrainError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,6 +13,23 @@ pub fn bar(what: &str, total: usize) -> ProgressBar {
     }
     bar.set_message(what.to_owned());
     bar
+}
+
+/// A bar of `length` steps of training, or one that draws nothing.
+pub fn steps_bar(length: u64, show: bool) -> ProgressBar {
+    let bar = if show { ProgressBar::new(length) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} left {eta} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Prints a value as indented JSON on stdout.
+pub fn print_json(value: &impl Serialize) {
+    // Types of this crate have string keys and no failing serialisers.
+    if let Ok(json) = serde_json::to_string_pretty(value) {
+        println!("{json}");
+    }
 }
 
 /// Data: `value` as JSON where `json`, else `text`. A reader that has gone is no error.

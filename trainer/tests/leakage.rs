@@ -4,6 +4,7 @@ mod common;
 
 use orion_eval::dataset::Dataset;
 use orion_trainer::data::{Part, Piece};
+use orion_trainer::grpo::command::tasks;
 use orion_trainer::trajectories::copies::{self, CopySettings};
 use orion_trainer::trajectories::words::words;
 use orion_trainer::trajectories::{PermittedSet, Source};
@@ -37,6 +38,19 @@ fn no_permitted_query_has_the_text_of_a_test_query() {
         for (query, _) in &source.queries {
             assert!(!test.contains(&words(&query.text).join(" ")), "{}", query.text);
         }
+    }
+}
+
+#[test]
+fn reinforcement_sees_neither_test_nor_held_out_queries() {
+    let Some(sources) = read() else { return };
+    for (folder, source) in &sources {
+        let plain = |part: Part| -> BTreeSet<String> {
+            tasks(source, part).iter().map(|task| words(&task.text).join(" ")).collect()
+        };
+        let (train, held_out, test) = (plain(Part::Train), plain(Part::HeldOut), texts(folder, "test"));
+        assert!(train.len() > 50 && held_out.len() > 20, "{}", folder.display());
+        assert!(train.is_disjoint(&test) && held_out.is_disjoint(&test) && train.is_disjoint(&held_out));
     }
 }
 

@@ -239,11 +239,12 @@ impl TrajectoryFormat {
                 }
                 FormatKind::NoMarker => {
                     let line_break = tokenizer.encode("\n");
-                    if line_break.len() != 1 {
+                    // Vocabularies that put a space before every first word do so here too: the break is what follows.
+                    let Some(end) = line_break.last().filter(|id| tokenizer.decode(&[**id]) == "\n") else {
                         let got = format!("{line_break:?}");
-                        return Err(fault("line break", "one token".into(), got));
-                    }
-                    Markers { start: Vec::new(), end: line_break }
+                        return Err(fault("line break", "a token of its own".into(), got));
+                    };
+                    Markers { start: Vec::new(), end: vec![*end] }
                 }
                 FormatKind::Prompt => Markers { start: tokenizer.encode(start), end: tokenizer.encode(end) },
             })

@@ -8,6 +8,7 @@
 use crate::format::{Retriever, TrajectoryFormat};
 use crate::random::Random;
 use crate::sampling::{Choice, LogSoftmax, pick};
+use crate::session::FedToken;
 
 /// How candidates are generated; fields as in the contract.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,6 +77,7 @@ pub(crate) struct Generation {
     pub(crate) retriever: Option<Retriever>,
     log_probability: f64,
     sampled: u32,
+    trace: Vec<FedToken>,
 }
 
 impl Generation {
@@ -97,6 +99,7 @@ impl Generation {
             retriever: None,
             log_probability: 0.0,
             sampled: 0,
+            trace: Vec::new(),
         };
         let mut feed = Vec::new();
         if !format.thinks() {
@@ -108,6 +111,7 @@ impl Generation {
                 generation.begin_query(format, &mut feed);
             }
         }
+        generation.note_forced(&feed);
         (generation, feed)
     }
 
@@ -130,8 +134,10 @@ impl Generation {
     ) -> Vec<u32> {
         let normaliser = LogSoftmax::of(logits, buffer);
         let token = self.pick(logits, format, tables, buffer);
-        self.log_probability += f64::from(normaliser.log_probability(logits[token as usize]));
+        let log_probability = normaliser.log_probability(logits[token as usize]);
+        self.log_probability += f64::from(log_probability);
         self.sampled += 1;
+        self.trace.push(FedToken { id: token, log_probability: Some(log_probability) });
         let mut feed = vec![token];
         match self.stage {
             Stage::Think => {
@@ -167,7 +173,12 @@ impl Generation {
             }
             Stage::Done => {}
         }
+        self.note_forced(&feed[1..]);
         feed
+    }
+
+    fn note_forced(&mut self, tokens: &[u32]) {
+        self.trace.extend(tokens.iter().map(|id| FedToken { id: *id, log_probability: None }));
     }
 
     fn pick(
@@ -226,6 +237,11 @@ impl Generation {
     /// Sum of the natural log-probabilities of the sampled tokens.
     pub(crate) fn log_probability(&self) -> f32 {
         self.log_probability as f32
+    }
+
+    /// All tokens that were fed for it, in order.
+    pub(crate) fn into_trace(self) -> Vec<FedToken> {
+        self.trace
     }
 
     /// Number of sampled tokens.

@@ -202,6 +202,7 @@ impl Lane {
                     retriever: generation.retriever,
                     log_probability: generation.log_probability(),
                     tokens: generation.sampled(),
+                    trace: generation.into_trace(),
                 };
                 (Outcome::Proposed(candidate), Some((node, self.sequence.finish(sizes, gauge))))
             }

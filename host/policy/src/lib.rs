@@ -38,5 +38,7 @@ pub use format::{
 };
 pub use generate::Sampling;
 pub use random::{Random, byte_tokenizer_json, random_checkpoint, random_weights, tiny_config, tiny_policy};
-pub use session::{Candidate, JudgedText, NodeId, Policy, PolicyInfo, PolicyOptions, Session, Source, Usage};
+pub use session::{
+    Candidate, FedToken, JudgedText, NodeId, Policy, PolicyInfo, PolicyOptions, Session, Source, Usage,
+};
 pub use tokenizer::PolicyTokenizer;

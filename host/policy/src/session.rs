@@ -76,6 +76,17 @@ pub struct Candidate {
     pub log_probability: f32,
     /// Number of sampled tokens.
     pub tokens: u32,
+    /// What was fed for it after its node, token by token; its last tokens are what a trainer has to predict again.
+    pub trace: Vec<FedToken>,
+}
+
+/// One token of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FedToken {
+    /// Its id.
+    pub id: u32,
+    /// Natural log-probability under the unmodified model where it was sampled; `None` where the format forced it.
+    pub log_probability: Option<f32>,
 }
 
 /// Perplexity of one text after a node; fields as in the contract.
@@ -150,16 +161,30 @@ impl Policy {
                 (embedded.name().to_owned(), checkpoint, format)
             }
         };
+        Self::serve(&name, &checkpoint, format, options)
+    }
+
+    /// Starts a checkpoint that is already open, in its format; `name` stands for its folder. A trainer serves the
+    /// weights of the moment this way.
+    ///
+    /// # Errors
+    /// Tensors that do not read; a vocabulary in which no token could begin a query; no thread.
+    pub fn serve(
+        name: &str,
+        checkpoint: &Checkpoint,
+        format: TrajectoryFormat,
+        options: &PolicyOptions,
+    ) -> Result<Self, PolicyError> {
         let context = options.max_context_tokens.min(checkpoint.config().max_positions);
         let threads = (options.threads > 0).then(|| Arc::new(Threads::new(options.threads)));
-        let model = Model::load(&checkpoint, context, threads)?;
+        let model = Model::load(checkpoint, context, threads)?;
         let format = Arc::new(format);
         let (requests, receiver) = channel();
         let (scheduler, warnings) =
             Scheduler::new(model, format.clone(), context, options.clone(), receiver)?;
         let state_bytes = scheduler.state_bytes();
         let info = PolicyInfo {
-            source: name,
+            source: name.to_owned(),
             parameters: checkpoint.config().parameters(),
             format: format.spec().clone(),
             context_tokens: context,

@@ -75,7 +75,7 @@ pub struct Record {
     pub query_id: String,
     /// Training or held out.
     pub part: Part,
-    /// The search behaviour that made it; absent where rules did.
+    /// The search behaviour that it shows, by the name of its archetype, where it shows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archetype: Option<String>,
     /// The segments in order.

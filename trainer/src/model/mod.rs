@@ -6,11 +6,14 @@
 //! convolution ever crosses from one example into another.
 
 mod init;
+mod lora;
 
 pub use init::Initial;
+pub(crate) use lora::MATRICES;
+pub use lora::{LoraArguments, LoraSettings};
 
 use crate::error::{Result, TrainError};
-use crate::ops::{CausalSoftmax, CrossEntropy, HeadNormRotary, RmsNorm, ShortConv, SwiGlu};
+use crate::ops::{CausalSoftmax, CrossEntropy, FrozenLinear, HeadNormRotary, RmsNorm, ShortConv, SwiGlu};
 use candle_core::{Device, Tensor, Var};
 use orion_policy::{Config, LayerKind, Weights};
 use std::collections::BTreeMap;
@@ -26,17 +29,53 @@ pub struct Rectangle {
     pub time: usize,
 }
 
-/// The model's variables by checkpoint name.
+/// `x [rows, in]` times the transpose of `weight [out, in]`, plus `bias [out]`; a frozen weight gets no gradient.
+fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let is_frozen = x.track_op() && !weight.track_op();
+    let input = if is_frozen { x.detach() } else { x.clone() };
+    let mut product = input.matmul(&weight.t()?)?;
+    if let Some(bias) = bias {
+        product = product.broadcast_add(bias)?;
+    }
+    if is_frozen { Ok(x.apply_op1(FrozenLinear { weight: weight.clone(), product })?) } else { Ok(product) }
+}
+
+fn tensors_of(weights: Weights) -> Result<BTreeMap<String, Tensor>> {
+    let tensors = weights.tensors.into_iter();
+    tensors
+        .map(|(name, tensor)| Ok((name, Tensor::from_vec(tensor.data, tensor.shape, &Device::Cpu)?)))
+        .collect()
+}
+
+/// The model's weights by checkpoint name, and which of them are variables.
+///
+/// A frozen weight is a plain tensor: no operation that reads frozen weights alone is recorded, so a frozen model's
+/// forward pass keeps no activations and has no gradients.
 pub struct Lfm2 {
     config: Config,
+    weights: BTreeMap<String, Tensor>,
     variables: BTreeMap<String, Var>,
+    /// `alpha / rank`, where the variables are adapters.
+    adapter_scale: Option<f64>,
 }
 
 impl Lfm2 {
     /// Takes tensors that fit `config`; fails on a missing or misshapen one. Names that the config does not know
     /// (a tied checkpoint may carry its head) are left aside.
-    pub fn new(config: Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
-        let mut variables = BTreeMap::new();
+    pub fn new(config: Config, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut model = Self::frozen(config, tensors)?;
+        for (name, weight) in &mut model.weights {
+            let variable = Var::from_tensor(weight)?;
+            // The same storage: what the optimiser sets is what the forward pass reads.
+            *weight = variable.as_tensor().clone();
+            model.variables.insert(name.clone(), variable);
+        }
+        Ok(model)
+    }
+
+    /// Like [`Self::new`], with all weights frozen.
+    pub fn frozen(config: Config, mut tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut weights = BTreeMap::new();
         for (name, dims) in config.tensors() {
             let tensor = tensors.remove(&name).ok_or_else(|| {
                 TrainError::Policy(format!("tensor `{name}`: expected shape {dims:?}, got none"))
@@ -47,9 +86,9 @@ impl Lfm2 {
                     "tensor `{name}`: expected shape {dims:?}, got {got:?}"
                 )));
             }
-            variables.insert(name, Var::from_tensor(&tensor)?);
+            weights.insert(name, tensor);
         }
-        Ok(Self { config, variables })
+        Ok(Self { config, weights, variables: BTreeMap::new(), adapter_scale: None })
     }
 
     /// Fresh weights.
@@ -58,24 +97,24 @@ impl Lfm2 {
         Self::new(config, tensors)
     }
 
-    /// A checkpoint's weights.
+    /// A checkpoint's weights, all of them variables.
     pub fn from_weights(config: Config, weights: Weights) -> Result<Self> {
-        let tensors = weights
-            .tensors
-            .into_iter()
-            .map(|(name, tensor)| Ok((name, Tensor::from_vec(tensor.data, tensor.shape, &Device::Cpu)?)))
-            .collect::<Result<BTreeMap<_, _>>>()?;
-        Self::new(config, tensors)
+        Self::new(config, tensors_of(weights)?)
     }
 
-    /// A copy of the weights, as checkpoints hold them.
+    /// A checkpoint's weights, all of them frozen: a reference that is only read.
+    pub fn frozen_from_weights(config: Config, weights: Weights) -> Result<Self> {
+        Self::frozen(config, tensors_of(weights)?)
+    }
+
+    /// A copy of the weights, as checkpoints hold them; adapters are merged in.
     pub fn to_weights(&self) -> Result<Weights> {
         let tensors = self
-            .variables
+            .weights
             .iter()
-            .map(|(name, variable)| {
-                let data = variable.flatten_all()?.to_vec1::<f32>()?;
-                Ok((name.clone(), orion_policy::Tensor { shape: variable.dims().to_vec(), data }))
+            .map(|(name, weight)| {
+                let data = self.merged(name, weight)?.flatten_all()?.to_vec1::<f32>()?;
+                Ok((name.clone(), orion_policy::Tensor { shape: weight.dims().to_vec(), data }))
             })
             .collect::<Result<BTreeMap<_, _>>>()?;
         Ok(Weights { tensors })
@@ -86,23 +125,23 @@ impl Lfm2 {
         &self.config
     }
 
-    /// The variables by name.
+    /// The variables by name: all weights, the adapters alone in an adapted model, none in a frozen one.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
         &self.variables
     }
 
     fn weight(&self, name: &str) -> Result<&Tensor> {
-        self.variables
+        self.weights
             .get(name)
-            .map(Var::as_tensor)
             .ok_or_else(|| TrainError::Policy(format!("tensor `{name}`: expected it, got none")))
     }
 
-    /// `x [rows, in]` through `name.weight [out, in]` and `name.bias [out]`, where there is one.
+    /// `x [rows, in]` through `name.weight [out, in]` and `name.bias [out]`, where there is one, and through the adapter.
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let y = x.matmul(&self.weight(&format!("{name}.weight"))?.t()?)?;
-        match self.variables.get(&format!("{name}.bias")) {
-            Some(bias) => Ok(y.broadcast_add(bias)?),
+        let bias = self.weights.get(&format!("{name}.bias"));
+        let y = product(x, self.weight(&format!("{name}.weight"))?, bias)?;
+        match self.adapter(x, name)? {
+            Some(more) => Ok((y + more)?),
             None => Ok(y),
         }
     }
@@ -116,7 +155,7 @@ impl Lfm2 {
         let hidden = self.config.hidden_size;
         let bcx = self.linear(x, &format!("{at}.conv.in_proj"))?; // [rows, 3 * hidden]
         let mut y = bcx.apply_op2(self.weight(&format!("{at}.conv.conv.weight"))?, ShortConv { time })?;
-        if let Some(bias) = self.variables.get(&format!("{at}.conv.conv.bias")) {
+        if let Some(bias) = self.weights.get(&format!("{at}.conv.conv.bias")) {
             y = (y + bcx.narrow(1, hidden, hidden)?.contiguous()?.broadcast_mul(bias)?)?;
         }
         self.linear(&y, &format!("{at}.conv.out_proj"))
@@ -182,7 +221,7 @@ impl Lfm2 {
         let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
         let picked = hidden.index_select(&rows, 0)?;
         let head = if self.config.tied_head { "model.embed_tokens.weight" } else { "lm_head.weight" };
-        Ok(picked.matmul(&self.weight(head)?.t()?)?)
+        product(&picked, self.weight(head)?, None)
     }
 
     /// Negative log-likelihood in nats of each wanted token, `[wanted]`: `(row, token)` says that the logits at

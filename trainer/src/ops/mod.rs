@@ -9,6 +9,7 @@
 
 mod causal_softmax;
 mod cross_entropy;
+mod frozen_linear;
 mod head_norm_rotary;
 mod rms_norm;
 mod short_conv;
@@ -16,6 +17,7 @@ mod swiglu;
 
 pub use causal_softmax::CausalSoftmax;
 pub use cross_entropy::CrossEntropy;
+pub use frozen_linear::FrozenLinear;
 pub use head_norm_rotary::HeadNormRotary;
 pub use rms_norm::RmsNorm;
 pub use short_conv::ShortConv;

@@ -84,6 +84,6 @@ impl CustomOp2 for RmsNorm {
             })
             .collect();
         let w_grad = tensor_like(sum_partials(partials, width), w_tensor)?;
-        Ok((Some(tensor_like(x_grad, x_tensor)?), Some(w_grad)))
+        Ok((Some(tensor_like(x_grad, x_tensor)?), w_tensor.track_op().then_some(w_grad)))
     }
 }

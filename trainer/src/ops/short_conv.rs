@@ -165,6 +165,7 @@ impl CustomOp2 for ShortConv {
                 taps_grad[channel * length + tap] = by_tap_grad[tap * width + channel];
             }
         }
-        Ok((Some(tensor_like(x_grad, x_tensor)?), Some(tensor_like(taps_grad, w_tensor)?)))
+        let taps_grad = w_tensor.track_op().then(|| tensor_like(taps_grad, w_tensor)).transpose()?;
+        Ok((Some(tensor_like(x_grad, x_tensor)?), taps_grad))
     }
 }

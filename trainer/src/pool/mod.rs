@@ -205,7 +205,7 @@ pub(crate) fn open_collections(
 ) -> Result<Vec<Collection>> {
     let encoder: Option<SharedEncoder> = match retriever {
         RetrieverChoice::Lexical => None,
-        _ => Some(open_encoder(places)?),
+        _ => Some(open_encoder(&places.encoder, &places.cache)?),
     };
     let mut collections = Vec::new();
     for set in sets {

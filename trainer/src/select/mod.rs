@@ -127,7 +127,7 @@ pub fn run(arguments: &SelectArguments) -> Result<()> {
         let reason = format!("`{}` holds no training records", arguments.trajectories.display());
         return Err(TrainError::Nothing { what: "trajectories", reason });
     }
-    let vectors = directions(&train, open_encoder(&arguments.places)?)?;
+    let vectors = directions(&train, open_encoder(&arguments.places.encoder, &arguments.places.cache)?)?;
     let most_turns = train.iter().map(|record| record.turns.len()).max().unwrap_or(0);
     let bonus: Vec<f64> = train.iter().map(|record| complexity(record, most_turns)).collect();
     let mut names: Vec<Option<&str>> = train.iter().map(|record| record.archetype.as_deref()).collect();

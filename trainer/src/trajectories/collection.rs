@@ -33,22 +33,23 @@ fn index_error(error: impl std::fmt::Display) -> TrainError {
 /// The encoder with its cache of embeddings.
 pub type SharedEncoder = (Arc<Encoder>, Arc<EmbeddingCache>);
 
-/// Loads the encoder of `places` with its cache.
-pub fn open_encoder(places: &Places) -> Result<SharedEncoder> {
-    let encoder = Encoder::load(&places.encoder).map_err(index_error)?;
-    let cache = EmbeddingCache::open(&places.cache).map_err(index_error)?;
+/// Loads the encoder of a folder, with the folder of its cache.
+pub fn open_encoder(encoder: &Path, cache: &Path) -> Result<SharedEncoder> {
+    let encoder = Encoder::load(encoder).map_err(index_error)?;
+    let cache = EmbeddingCache::open(cache).map_err(index_error)?;
     Ok((Arc::new(encoder), Arc::new(cache)))
 }
 
 /// Opens the index of a source in `folder`, or builds it there where it is missing or has another number of documents.
+/// Without an encoder it is lexical.
 pub fn open_index(
     source: &Source,
     folder: &Path,
-    settings: &IndexSettings,
-    encoder: Option<SharedEncoder>,
+    encoder: Option<Embedder>,
+    cache: Option<Arc<EmbeddingCache>>,
 ) -> Result<Arc<Searcher>> {
-    let (encoder, cache) = encoder.unzip();
-    let options = OpenOptions { encoder: encoder.map(Into::into), cache, ..OpenOptions::default() };
+    let settings = if encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
+    let options = OpenOptions { encoder, cache, ..OpenOptions::default() };
     if folder.exists() {
         let opened = Index::open(folder, options.clone()).map_err(index_error)?;
         if opened.searcher().len() == source.documents.len() as u64 {
@@ -57,7 +58,7 @@ pub fn open_index(
         drop(opened);
         std::fs::remove_dir_all(folder).map_err(TrainError::file("remove", folder))?;
     }
-    let made = Index::create(folder, settings, options).map_err(index_error)?;
+    let made = Index::create(folder, &settings, options).map_err(index_error)?;
     let mut writer = made.writer().map_err(index_error)?;
     for document in &source.documents {
         writer
@@ -154,8 +155,6 @@ impl Collection {
 
     /// The collection over a source; its index lies below `folder`.
     pub fn over(source: Source, folder: &Path, encoder: Option<SharedEncoder>) -> Result<Self> {
-        let settings =
-            if encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
         let kind = if encoder.is_some() { "dense" } else { "lexical" };
         let fingerprint = &corpus_sha256(&source.documents)[..16];
         let folder = folder.join(format!("{}-{kind}-{fingerprint}", source.set.name()));
@@ -164,7 +163,8 @@ impl Collection {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             embed(&texts, encoder, &format!("embedding {}", source.set.name()), |_, _| ())?;
         }
-        let searcher = open_index(&source, &folder, &settings, encoder)?;
+        let (encoder, cache) = encoder.unzip();
+        let searcher = open_index(&source, &folder, encoder.map(Into::into), cache)?;
         let texts: Vec<String> = source.texts().collect();
         let rarity = Rarity::count(texts.iter().map(String::as_str));
         let places = source.documents.iter().enumerate().map(|(at, document)| (document.id.clone(), at));

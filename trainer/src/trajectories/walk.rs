@@ -15,7 +15,7 @@ use crate::data::{Part, Piece, Record, SearchQuery, Snippet, TurnNote};
 use crate::error::{Result, TrainError};
 use indicatif::ProgressBar;
 use orion_eval::dataset::Query;
-use orion_host::index::{EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, IndexSettings, Searcher, fuse};
+use orion_host::index::{EmbeddingCache, Encoder, FUSION_DEPTH, Fusion, Searcher, fuse};
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -94,11 +94,10 @@ impl Results {
         encoder: Option<(Arc<Encoder>, Arc<EmbeddingCache>)>,
         depth: usize,
     ) -> Result<Self> {
-        let (settings, retrievers) = match encoder {
-            Some(_) => (IndexSettings::default(), &RETRIEVERS[..]),
-            None => (IndexSettings::lexical_only(), &RETRIEVERS[..1]),
-        };
-        let searcher = open_index(source, &folder.join(source.set.name()), &settings, encoder)?;
+        let retrievers = if encoder.is_some() { &RETRIEVERS[..] } else { &RETRIEVERS[..1] };
+        let (encoder, cache) = encoder.unzip();
+        let folder = folder.join(source.set.name());
+        let searcher = open_index(source, &folder, encoder.map(Into::into), cache)?;
         Ok(Self { searcher, retrievers, depth, known: BTreeMap::new() })
     }
 
