@@ -5,12 +5,12 @@
 //! the number of workers, and a resumed run equals an uninterrupted one bit for bit.
 
 use crate::checkpoint::{self, Progress};
-use crate::terminal;
 use crate::data::{Example, LossOn, Padded, plan_epoch};
 use crate::error::{Result, TrainError};
 use crate::metrics::Metrics;
 use crate::model::Lfm2;
 use crate::optim::{AdamW, AdamWSettings, Gradients, Schedule};
+use crate::terminal;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -5,9 +5,9 @@
 //! the same config, tensor names and shapes, trajectory format and vocabulary: a merge of models that do not share
 //! those is noise that loads.
 
-use crate::terminal;
 use crate::error::{Result, TrainError};
 use crate::nano;
+use crate::terminal;
 use crate::variants::LESSONS;
 use orion_policy::{Checkpoint, Config, NumberFormat, Tensor, TrajectoryFormat, Weights};
 use serde::Serialize;

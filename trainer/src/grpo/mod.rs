@@ -28,11 +28,11 @@ mod trainee;
 pub mod update;
 
 use crate::checkpoint;
-use crate::terminal;
 use crate::error::{Result, TrainError};
 use crate::metrics::Metrics;
 use crate::model::Lfm2;
 use crate::sft::Workers;
+use crate::terminal;
 use collapse::Collapse;
 use grounds::{Grounds, Task};
 use measure::DevMeasures;
