@@ -136,7 +136,7 @@ fn rust(folder: &Path, name: &str, terminal: &Terminal) -> Result<Vec<u8>, Failu
 fn core_module(output: &Output) -> Option<PathBuf> {
     let messages = String::from_utf8_lossy(&output.stdout);
     let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let modules =
+    let mut modules =
         artifacts.filter(|message| message["reason"] == "compiler-artifact").filter_map(|message| {
             let files = message["filenames"].as_array()?;
             files
@@ -145,7 +145,7 @@ fn core_module(output: &Output) -> Option<PathBuf> {
                 .find(|file| file.ends_with(".wasm"))
                 .map(PathBuf::from)
         });
-    modules.last()
+    modules.next_back()
 }
 
 /// Writes the folder's contract to `scratch`, without the imports that the manifest does not grant: the tools of both
