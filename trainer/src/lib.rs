@@ -2,8 +2,10 @@
 //!
 //! The line of the crate follows the data: `trajectories` walks retrieval results and writes records, `tokenizer`
 //! learns a vocabulary, `data` encodes records with the policy crate's own trajectory format, `model` and `ops` are
-//! the differentiable LFM2, `optim` moves its weights, `sft` is the loop with checkpoints and resume, `report`
-//! measures what was learned, and `nano` runs the whole line for the policy that ships.
+//! the differentiable LFM2, `optim` moves its weights, `sft` is the loop with checkpoints and resume (`variants` says on
+//! what, in which order and format), `grpo` reinforces what it made with rewards from real retrieval, `soup` merges,
+//! `report` measures what was learned, and `nano` runs the whole line for the policy that ships. `check` holds all of it
+//! against golden numbers; `metrics` and `events` are what a run writes down, `export` what leaves the trainer.
 //!
 //! A second line makes the data itself: `pool` collects traces of several rewriters (`endpoint` asks those behind an
 //! OpenAI-compatible address), `synth` lets the archetypes walk them and writes trajectories, `select` picks a subset.

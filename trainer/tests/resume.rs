@@ -72,14 +72,14 @@ fn a_checkpoint_reads_back_as_it_was() {
 /// CRC-32C by table, a byte at a time, as its specification (RFC 3720, appendix B.4) describes it.
 fn crc32c_twin(bytes: &[u8]) -> u32 {
     let table: Vec<u32> = (0..256u32)
-        .map(|byte| (0..8).fold(byte, |crc, _| if crc % 2 == 1 { crc / 2 ^ 0x82f6_3b78 } else { crc / 2 }))
+        .map(|byte| (0..8).fold(byte, |crc, _| if crc % 2 == 1 { (crc / 2) ^ 0x82f6_3b78 } else { crc / 2 }))
         .collect();
     !bytes.iter().fold(u32::MAX, |crc, byte| table[((crc ^ u32::from(*byte)) & 255) as usize] ^ (crc >> 8))
 }
 
 fn masked_twin(bytes: &[u8]) -> u32 {
-    let crc = crc32c_twin(bytes);
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    // Rotated by 15 to the right, plus the format's constant.
+    crc32c_twin(bytes).rotate_left(17).wrapping_add(0xa282_ead8)
 }
 
 /// The events of a file; every length and checksum is looked at.

@@ -175,7 +175,7 @@ pub fn run(model: Lfm2, reference: &Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome
     let mut policy = serve(&trainee.model, format, settings.workers)?;
     let before = look(&policy)?;
     let mut latest = before.clone();
-    if trainee.progress.step == 0 {
+    if trainee.progress.step == 0 && before.is_some() {
         let seconds = started.elapsed().as_secs_f64();
         metrics.record(&Metric { dev: before.clone(), seconds, ..Metric::default() })?;
     }
@@ -231,7 +231,9 @@ pub fn run(model: Lfm2, reference: &Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome
     bar.finish();
     let after = look(&policy)?;
     let seconds = started.elapsed().as_secs_f64();
-    metrics.record(&Metric { step: trainee.progress.step, update: None, dev: after.clone(), seconds })?;
+    if after.is_some() {
+        metrics.record(&Metric { step: trainee.progress.step, update: None, dev: after.clone(), seconds })?;
+    }
     let outcome = Outcome {
         steps: trainee.progress.step,
         sampled_tokens: trainee.progress.tokens,
