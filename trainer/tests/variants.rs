@@ -32,7 +32,12 @@ fn record(number: usize, archetype: Option<&str>) -> Record {
             Piece::TopKResponse(vec![Snippet { title: "Lamp".into(), text: "<think> no".into() }]),
             Piece::Think("found".into()),
         ],
-        turns: vec![TurnNote { rule: format!("rule-{}", number % 3), rank: None, shown: false }],
+        turns: vec![TurnNote {
+            rule: format!("rule-{}", number % 3),
+            rank: None,
+            shown: false,
+            parent: None,
+        }],
     }
 }
 

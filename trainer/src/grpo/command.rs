@@ -30,8 +30,8 @@ pub struct GrpoArguments {
     /// Policy folder to stay near; the starting policy, where none is given.
     #[arg(long)]
     reference: Option<PathBuf>,
-    /// Set whose training queries are learned from: bundled, scifact or fm2.
-    #[arg(long, default_value = "bundled", value_parser = permitted)]
+    /// Set whose training queries are learned from; weights made from bundled, scifact and fm2 may be passed on.
+    #[arg(long, default_value = "bundled", value_enum)]
     set: PermittedSet,
     /// TOML file with settings.
     #[arg(long)]
@@ -67,13 +67,6 @@ pub struct GrpoArguments {
     overrides: GrpoOverrides,
     #[command(flatten)]
     lora: LoraArguments,
-}
-
-fn permitted(name: &str) -> std::result::Result<PermittedSet, String> {
-    PermittedSet::ALL.into_iter().find(|set| set.name() == name).ok_or_else(|| {
-        let names: Vec<&str> = PermittedSet::ALL.into_iter().map(PermittedSet::name).collect();
-        format!("expected a set that may be trained on ({}), got `{name}`", names.join(", "))
-    })
 }
 
 /// The queries of one part of a source that have judged documents, by id.
