@@ -92,6 +92,9 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
     let model = checkpoint::load_start(&arguments.model, adapters.as_ref())?;
     let format = TrajectoryFormat::load(&arguments.model, model.config()).map_err(policy_error)?;
     let reference = checkpoint::load_frozen(arguments.reference.as_ref().unwrap_or(&arguments.model))?;
+    if let Some(warning) = PermittedSet::shipping_warning([arguments.set].into_iter()) {
+        eprintln!("{warning}");
+    }
     let source = Source::read(arguments.set, &arguments.set.folder(&arguments.bundled, &arguments.data))?
         .sample(
             arguments.documents.unwrap_or(usize::MAX),
