@@ -2,7 +2,7 @@
 //!
 //! Two builds do this: the bundle's build script for the standard strategies, and `orion plugin build` for an author's
 //! crate. Both get the same target, the same encoder and the same refusals from here. Neighbours:
-//! `plugins/bundle/build.rs`, `host/server/src/authoring/rust.rs`.
+//! `plugins/bundle/build.rs`, `host/server/src/authoring/build.rs`.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
