@@ -61,7 +61,7 @@ fn embedder() -> Embedder {
 pub(crate) fn grounds() -> &'static Grounds {
     static GROUNDS: OnceLock<Grounds> = OnceLock::new();
     GROUNDS.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap().keep();
+        let folder = tempfile::tempdir().unwrap().keep().join("index");
         let searcher = open_index(&source(), &folder, Some(embedder()), None).unwrap();
         Grounds::new(searcher).unwrap()
     })
