@@ -339,7 +339,7 @@ pub fn run(mut model: Lfm2, job: Job<'_>) -> Result<(Lfm2, Outcome)> {
     record(&metric(progress.step, held_out_before, progress.tokens))?;
     let bar = terminal::steps_bar(steps, show);
     bar.set_position(progress.step);
-    let tail_start = steps - steps / 10;
+    let tail_start = steps.saturating_sub((steps / 10).max(1));
     let (mut tail_sum, mut tail_count) = (0.0, 0u32);
     let mut latest_held_out = held_out_before;
     while progress.step < steps {
