@@ -33,6 +33,7 @@ pub mod pool;
 pub mod preview;
 pub mod proposals;
 pub mod report;
+pub mod reward;
 pub mod select;
 pub mod settings;
 pub mod sft;

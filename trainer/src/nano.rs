@@ -9,15 +9,14 @@ use crate::error::{Result, TrainError};
 use crate::model::Lfm2;
 use crate::settings::{LineSettings, StageData};
 use crate::sft::{self, Outcome};
+use crate::trajectories::collection::open_encoder;
 use crate::trajectories::{PermittedSet, Source, copies, walk};
 use crate::{report, tokenizer};
 use indicatif::{ProgressBar, ProgressStyle};
-use orion_host::index::{EmbeddingCache, Encoder};
 use orion_policy::{
     Config, FormatKind, FormatSpec, NumberFormat, PolicyTokenizer, TrajectoryFormat, Weights,
 };
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Where a line finds and leaves things.
 #[derive(Debug, Clone, clap::Args)]
@@ -114,12 +113,6 @@ pub fn make_walks(
     if path.exists() {
         return read_records(&path);
     }
-    let encoder = || -> Result<_> {
-        let encoder = Encoder::load(&places.encoder).map_err(|error| TrainError::Index(error.to_string()))?;
-        let cache =
-            EmbeddingCache::open(&places.cache).map_err(|error| TrainError::Index(error.to_string()))?;
-        Ok((Arc::new(encoder), Arc::new(cache)))
-    };
     let mut records = Vec::new();
     for (place, source) in sources(places)?.into_iter().enumerate() {
         if only.is_some_and(|set| set != source.set) {
@@ -131,7 +124,8 @@ pub fn make_walks(
         let part = places.run.join(format!("walks-{}.jsonl", source.set.name()));
         if !part.exists() {
             let folder = places.run.join("index");
-            let encoder = if walks.dense[place] { Some(encoder()?) } else { None };
+            let encoder =
+                if walks.dense[place] { Some(open_encoder(&places.encoder, &places.cache)?) } else { None };
             let mut results = walk::Results::open(&source, &folder, encoder, walks.depth)?;
             let bar =
                 if show { ProgressBar::new(source.queries.len() as u64) } else { ProgressBar::hidden() };

@@ -5,6 +5,7 @@
 use super::settings::{LookUp, RolloutSettings, Similarity};
 use crate::data::Snippet;
 use crate::error::{Result, TrainError};
+use crate::reward::load_carried;
 use crate::trajectories::snippets::{SNIPPETS, TEXT_CHARS, snippet};
 use orion_host::contract::Observation;
 use orion_host::index::{FUSION_DEPTH, Fusion, Searcher, fuse};
@@ -61,12 +62,11 @@ impl Grounds {
                 "could not search the collection: expected documents and an encoder, got {got}"
             )));
         }
-        let component = orion_bundle::reward("reward").ok_or_else(|| reward_error("no standard reward"))?;
         // One call at a time, so one place in the pool.
         let options =
             HostOptions { concurrent_searches: 1, concurrent_large_searches: 1, ..HostOptions::default() };
         let host = Host::new(options).map_err(reward_error)?;
-        let reward = host.load_reward(component.name, component.bytes).map_err(reward_error)?;
+        let reward = load_carried(&host)?;
         Ok(Self { searcher, host, reward })
     }
 

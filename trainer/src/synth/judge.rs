@@ -5,6 +5,7 @@
 //! The formula is the reward plugin's, called as training calls it.
 
 use crate::error::{Result, TrainError};
+use crate::reward::load_carried;
 use crate::trajectories::collection::{Collection, best_rank};
 use orion_host::contract::{Observation, Turn};
 use orion_host::{BoxFuture, Host, Judge, JudgeContext, Limits, Metered, Reward, ServiceError, Usage};
@@ -25,8 +26,7 @@ impl Scorer {
     /// A build without it, a component that does not load, an option that it does not have.
     pub fn new(host: Arc<Host>, options: Vec<(String, String)>) -> Result<Self> {
         let fail = |error: &dyn std::fmt::Display| TrainError::Host(error.to_string());
-        let carried = orion_bundle::reward("reward").ok_or_else(|| fail(&"no reward plugin is carried"))?;
-        let reward = host.load_reward(carried.name, carried.bytes).map_err(|error| fail(&error))?;
+        let reward = load_carried(&host)?;
         reward.check_options(&options).map_err(|error| fail(&error))?;
         // Values are the reward's own to check: it does so before it looks at any turn.
         host.score_blocking(&reward, &[], &options, &Limits::unhurried()).map_err(|error| fail(&error))?;
