@@ -16,8 +16,8 @@ use orion_plugin_build::{TARGET, add_missing_target, componentise};
 
 /// What is built: each package and its components, in the order in which `components()` lists them.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("orion-plain", &["lexical", "dense", "hybrid", "rm3", "perturb"]),
-    ("orion-beam", &["blind", "beam"]),
+    ("orion-plain", &["lexical", "dense", "hybrid", "rm3", "perturb", "router"]),
+    ("orion-beam", &["blind", "rewrite", "beam", "auto"]),
     (
         "orion-archetypes",
         &[

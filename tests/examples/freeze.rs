@@ -1,7 +1,7 @@
 //! Keeps components of today's contract for every later host to load: the draft's, or those of a version that is frozen.
 //!
 //! `freeze draft` writes `tests/golden/draft`; `freeze VERSION` writes `wit/frozen/VERSION` once, with the contract's
-//! text. `wit/README.md` says when; `host/tests/evolution.rs` checks what is kept.
+//! text. `wit/README.md` says when; `host/tests/suite/evolution.rs` checks what is kept.
 
 use std::error::Error;
 use std::fs;

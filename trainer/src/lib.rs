@@ -34,6 +34,7 @@ pub mod preview;
 pub mod proposals;
 pub mod report;
 pub mod reward;
+pub mod router;
 pub mod select;
 pub mod settings;
 pub mod sft;

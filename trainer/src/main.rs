@@ -7,6 +7,7 @@ use orion_trainer::error::{Result, TrainError};
 use orion_trainer::model::LoraArguments;
 use orion_trainer::nano::{self, PAD, Places};
 use orion_trainer::pool::{self, PoolCommand};
+use orion_trainer::router::{self, RouterArguments};
 use orion_trainer::select::{self, SelectArguments};
 use orion_trainer::settings::{LineSettings, SftOverrides, load_sft};
 use orion_trainer::synth::{self, SynthArguments};
@@ -97,6 +98,8 @@ enum Command {
     Export(export::ExportArguments),
     /// Reinforce a policy with rewards from real retrieval, a turn at a time.
     Grpo(grpo::command::GrpoArguments),
+    /// The models by which `router`, `auto` and a routed `beam` weigh the two retrievers.
+    Router(RouterArguments),
     /// Work on the loss mask.
     Mask {
         #[command(subcommand)]
@@ -268,6 +271,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Soup(arguments) => soup::command(&arguments)?,
         Command::Export(arguments) => export::command(&arguments)?,
         Command::Grpo(arguments) => grpo::command::command(&arguments)?,
+        Command::Router(arguments) => router::command(&arguments)?,
         Command::Mask { command: MaskCommand::Preview { model, data, count } } => {
             let format = format_of(&model)?;
             let colour = std::io::stdout().is_terminal();

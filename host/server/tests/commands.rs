@@ -136,7 +136,7 @@ fn errors_say_what_and_hint_what_to_do() {
         expect![[r#"
             error: choosing strategy `magic`: there is none of that name
 
-            hint: there are lexical, dense, hybrid, rm3, perturb, blind, beam, adaptive-context-learner, random-walk-wanderer, breadth-first-explorer, depth-first-driller, wrong-direction-specialist, early-success-validator, exploitation-heavy-validator, greedy-hill-climber, best-first-hypothesis-selector, multi-beam-parallel, pseudo-document; --plugin FILE adds one
+            hint: there are lexical, dense, hybrid, rm3, perturb, router, blind, rewrite, beam, auto, adaptive-context-learner, random-walk-wanderer, breadth-first-explorer, depth-first-driller, wrong-direction-specialist, early-success-validator, exploitation-heavy-validator, greedy-hill-climber, best-first-hypothesis-selector, multi-beam-parallel, pseudo-document; --plugin FILE adds one
         "#]],
     );
     check_error(

@@ -4,6 +4,9 @@
 //! (`policy.rs`, section 3.4 of the paper, arXiv title: Think Before You Retrieve) or blind perturbation (`blind.rs`,
 //! the control that shows what more retrievals bring by themselves). `settings.rs` lists the parameters both share.
 //!
+//! Two more strategies are made of the same parts: `auto.rs` looks first and searches adaptively only where the first
+//! ranking looks weak, `rewrite.rs` is the one-query baseline.
+//!
 //! Where this departs from the paper, or fills what it leaves open:
 //! 1. The answer is a fused ranking over the surviving branches' whole paths; the paper scores single retrievals and
 //!    stops at the judged document, which a search server does not know.
@@ -13,12 +16,18 @@
 //! 5. Duplicates of an ancestor or sibling are dropped before they are retrieved.
 //! 6. Sampling settings, snippet lengths and fusion constants are ours; the paper states none.
 
+mod auto;
 mod blind;
 mod policy;
+mod rewrite;
 mod settings;
 mod tree;
 
-use orion_sdk::{Description, Error, Host, Outcome, Request, Strategy};
+pub use auto::Auto;
+pub use rewrite::Rewrite;
+
+use orion_sdk::signals::{Routed, route};
+use orion_sdk::{Description, Error, Host, Outcome, Request, Retriever, Strategy};
 
 /// Beam search: the policy proposes, reads what was retrieved, and judges its own branches.
 #[derive(Debug)]
@@ -42,7 +51,8 @@ impl Strategy for Beam {
     fn search(host: &mut impl Host, request: &Request) -> Result<Outcome, Error> {
         let settings = settings::Tree::read(request)?;
         let mut driver = policy::Driver::new(request, &settings)?;
-        tree::search(host, request, &settings, &mut driver)
+        let opening = opening(host, request, &settings)?;
+        tree::search(host, request, &settings, &mut driver, opening)
     }
 }
 
@@ -55,6 +65,23 @@ impl Strategy for Blind {
     fn search(host: &mut impl Host, request: &Request) -> Result<Outcome, Error> {
         let settings = settings::Tree::read(request)?;
         let mut driver = blind::Driver::new(request, &settings);
-        tree::search(host, request, &settings, &mut driver)
+        let opening = opening(host, request, &settings)?;
+        tree::search(host, request, &settings, &mut driver, opening)
+    }
+}
+
+/// The routed first ranking where one is asked for and both retrievers are there; a search by one fixed retriever has
+/// nothing to route, and without an encoder or budget for two lookups the tree begins as it does otherwise.
+fn opening(
+    host: &mut impl Host,
+    request: &Request,
+    settings: &settings::Tree,
+) -> Result<Option<Routed>, Error> {
+    let is_hybrid = settings.retriever.is_none_or(|retriever| retriever == Retriever::Hybrid);
+    let Some(share_model) = settings.share_model.as_ref().filter(|_| is_hybrid) else { return Ok(None) };
+    match route(host, request, share_model) {
+        Ok(routed) => Ok(Some(routed)),
+        Err(Error::Unavailable(_) | Error::BudgetExhausted(_)) => Ok(None),
+        Err(other) => Err(other),
     }
 }

@@ -4,6 +4,7 @@
 
 use orion_sdk::fusion::{Fusion, RECIPROCAL_RANK_CONSTANT};
 use orion_sdk::parameters::{Boolean, Choice, Integer, Number};
+use orion_sdk::signals::{DENSE_SHARE, SIGNALS};
 use orion_sdk::usual::{DENSE_WEIGHT, DEPTH, ORIGINAL_WEIGHT, RETRIEVER};
 use orion_sdk::{Error, Parameter, Request, Retriever};
 
@@ -49,6 +50,13 @@ const RRF_CONSTANT: Number = Number {
     help: "damping of ranks where fusion is rrf",
 };
 
+/// Off until a dev split says otherwise: it costs one lookup more.
+const ROUTE: Boolean = Boolean {
+    name: "route",
+    default: false,
+    help: "choose the dense share of hybrid rankings for each query, as `router` does",
+};
+
 const INCLUDE_ORIGINAL: Boolean =
     Boolean { name: "include-original", default: true, help: "also retrieve the user's own query" };
 
@@ -80,6 +88,8 @@ pub(crate) struct Tree {
     /// 0 leaves the user's own query out.
     pub(crate) original_weight: f32,
     pub(crate) confidence_temperature: f32,
+    /// The model of the dense share, where it is to be chosen for each query.
+    pub(crate) share_model: Option<[f32; SIGNALS]>,
 }
 
 impl Tree {
@@ -89,6 +99,7 @@ impl Tree {
         let fusion = if FUSION.read(options)? { Fusion::MinMax } else { Fusion::ReciprocalRank { constant } };
         let include_original = INCLUDE_ORIGINAL.read(options)?;
         let original_weight = ORIGINAL_WEIGHT.read(options)?;
+        let share_model = DENSE_SHARE.read(options)?;
         Ok(Self {
             turns: TURNS.read(options)?,
             beam: BEAM.read(options)? as usize,
@@ -100,6 +111,7 @@ impl Tree {
             fusion,
             original_weight: if include_original { original_weight } else { 0.0 },
             confidence_temperature: CONFIDENCE_TEMPERATURE.read(options)?,
+            share_model: ROUTE.read(options)?.then_some(share_model),
         })
     }
 }
@@ -118,5 +130,7 @@ pub(crate) fn describe_tree() -> Vec<Parameter> {
         INCLUDE_ORIGINAL.describe(),
         ORIGINAL_WEIGHT.describe(),
         CONFIDENCE_TEMPERATURE.describe(),
+        ROUTE.describe(),
+        DENSE_SHARE.describe(),
     ]
 }

@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 
 use orion_sdk::fusion::Weighted;
+use orion_sdk::signals::Routed;
 use orion_sdk::text::normalise;
 use orion_sdk::{
     Error, Event, Expanded, Hit, Host, Judged, Level, Outcome, Query, Request, Retrieved, Retriever, Setting,
@@ -128,11 +129,13 @@ fn graceful(error: Error) -> Result<Stop, Error> {
 struct Tree<'a> {
     request: &'a Request,
     settings: &'a Settings,
+    /// Share of the dense score in hybrid rankings; NaN is reciprocal rank fusion.
+    dense_weight: f32,
     branches: Vec<Branch>,
     rankings: BTreeMap<Key, Vec<Hit>>,
 }
 
-/// Runs a whole search.
+/// Runs a whole search, from a first ranking of the user's own query where there already is one.
 ///
 /// # Errors
 /// What the driver's beginning returns (no policy, no tokens), and every error but used up budgets and cancellation.
@@ -142,10 +145,14 @@ pub(crate) fn search<D: Driver>(
     request: &Request,
     settings: &Settings,
     driver: &mut D,
+    opening: Option<Routed>,
 ) -> Result<Outcome, Error> {
     let root_state = driver.begin(host)?;
-    let mut tree = Tree { request, settings, branches: Vec::new(), rankings: BTreeMap::new() };
+    let dense_weight = opening.as_ref().map_or(settings.dense_weight, |routed| routed.dense_share);
+    let mut tree =
+        Tree { request, settings, dense_weight, branches: Vec::new(), rankings: BTreeMap::new() };
     tree.add_root(host, root_state);
+    tree.open_with(opening);
 
     let mut survivors = vec![0];
     let mut least_doubt = f32::INFINITY;
@@ -202,6 +209,17 @@ impl Tree<'_> {
         host.trace(&[self.expanded(0)]);
     }
 
+    /// What routing found stands for the lookups that it made: the fused ranking, and both it was made of.
+    fn open_with(&mut self, opening: Option<Routed>) {
+        let Some(Routed { fused, lexical, dense, .. }) = opening else { return };
+        let rankings =
+            [(Retriever::Hybrid, fused), (Retriever::Lexical, lexical), (Retriever::Dense, dense)];
+        for (retriever, mut hits) in rankings {
+            hits.truncate(self.settings.depth as usize);
+            self.rankings.insert(key(&self.request.query, retriever), hits);
+        }
+    }
+
     /// Adds the new branches of one turn and retrieves for all of them in one call. Returns the branches that have a
     /// ranking, and the reason to end where the budget did not suffice for all.
     fn grow(
@@ -217,8 +235,8 @@ impl Tree<'_> {
         let mut affordable = host.budget().retrievals;
         let mut wanted: Vec<(Key, Query)> = Vec::new();
         let mut stop = None;
-        if turn == 1 && self.settings.original_weight > 0.0 {
-            let root = &self.branches[0];
+        let root = &self.branches[0];
+        if turn == 1 && self.settings.original_weight > 0.0 && !self.rankings.contains_key(&root.key) {
             wanted.push((root.key.clone(), self.query(&root.query, root.retriever)));
             affordable = affordable.saturating_sub(1);
         }
@@ -465,7 +483,7 @@ impl Tree<'_> {
     }
 
     fn query(&self, text: &str, retriever: Retriever) -> Query {
-        Query::new(text, retriever, self.settings.dense_weight, self.settings.depth)
+        Query::new(text, retriever, self.dense_weight, self.settings.depth)
     }
 
     fn expanded(&self, index: usize) -> Event {

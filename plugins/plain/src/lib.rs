@@ -6,7 +6,9 @@
 mod oneshot;
 mod perturb;
 mod rm3;
+mod router;
 
 pub use oneshot::{Dense, Hybrid, Lexical};
 pub use perturb::Perturb;
 pub use rm3::Rm3;
+pub use router::Router;

@@ -1,6 +1,6 @@
 //! The one-shot strategies and controls on small scripted worlds.
 
-use orion_plain::{Dense, Hybrid, Lexical, Perturb, Rm3};
+use orion_plain::{Dense, Hybrid, Lexical, Perturb, Rm3, Router};
 use orion_sdk::mock::{Call, MockHost};
 use orion_sdk::{Error, Event, Outcome, Request, Retriever, Strategy};
 
@@ -136,4 +136,51 @@ fn wrong_parameters_are_refused_before_anything_is_spent() {
         assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
     }
     assert!(host.calls.is_empty());
+}
+
+/// Coefficients of the constant signal alone: the same share for every query.
+fn constant(value: f32) -> String {
+    let rest = vec!["0"; orion_sdk::signals::SIGNALS - 1].join(",");
+    format!("{value},{rest}")
+}
+
+fn option<'a>(outcome: &'a Outcome, name: &str) -> &'a str {
+    &outcome.options.iter().find(|option| option.name == name).expect("the option").value
+}
+
+#[test]
+fn the_router_looks_up_both_ways_once_and_follows_its_model() {
+    let lexical = Lexical::search(&mut world(), &request()).unwrap();
+    let dense = Dense::search(&mut world(), &request()).unwrap();
+    assert_ne!(ids(&lexical), ids(&dense));
+    for (share, expected) in [(-50.0, &lexical), (50.0, &dense)] {
+        let mut host = world();
+        let outcome = Router::search(&mut host, &request().with("share-model", constant(share))).unwrap();
+        let asked: Vec<Retriever> = queries(&host).into_iter().map(|query| query.1).collect();
+        assert_eq!(asked, [Retriever::Lexical, Retriever::Dense]);
+        assert_eq!(ids(&outcome)[..2], ids(expected)[..2]);
+    }
+}
+
+#[test]
+fn an_even_share_ranks_as_the_index_does() {
+    let even = request().with("share-model", constant(0.0));
+    let routed = Router::search(&mut world(), &even).unwrap();
+    let hybrid = Hybrid::search(&mut world(), &request().with("dense-weight", 0.5)).unwrap();
+    assert_eq!(ids(&routed)[0], ids(&hybrid)[0]);
+    assert_eq!(option(&routed, "dense-share"), "0.5");
+}
+
+#[test]
+fn the_router_reports_a_calibrated_confidence_and_its_signals_when_asked() {
+    let sure = request().with("weakness-model", constant(-50.0));
+    let outcome = Router::search(&mut world(), &sure).unwrap();
+    assert!(0.999 < outcome.confidence);
+    assert!(outcome.options.iter().all(|option| option.name != "signals"));
+    let explained = Router::search(&mut world(), &sure.with("explain", true)).unwrap();
+    let shown: Vec<f32> =
+        option(&explained, "signals").split(',').map(|signal| signal.parse().unwrap()).collect();
+    assert_eq!(shown.len(), orion_sdk::signals::SIGNALS);
+    let refused = Router::search(&mut world(), &request().with("share-model", "1,2"));
+    assert!(matches!(refused, Err(Error::InvalidInput(_))));
 }

@@ -9,7 +9,8 @@
 //!
 //! The types are those of the contract (`wit/orion.wit`), generated into [`bindings`] and named here; what the SDK
 //! adds is parameters ([`parameters`], those that several strategies share in [`usual`]), fusion ([`fusion`]), seeded
-//! randomness ([`random`]), words and snippets ([`text`], [`reading`]) and blind query perturbation ([`mod@perturb`]).
+//! randomness ([`random`]), words and snippets ([`text`], [`reading`]), blind query perturbation ([`mod@perturb`]) and what
+//! two rankings say about a query ([`signals`]).
 //!
 //! Absences: a strategy sees no file, no clock, no network and no randomness but its request's seed.
 
@@ -25,6 +26,7 @@ pub mod random;
 pub mod reading;
 mod reward;
 pub mod reward_bindings;
+pub mod signals;
 pub mod text;
 pub mod usual;
 

@@ -64,6 +64,43 @@ pub struct Choice<T: 'static> {
     pub help: &'static str,
 }
 
+/// Exactly `N` finite numbers, separated by commas: coefficients that a trainer fitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Coefficients<const N: usize> {
+    /// Lower case with hyphens.
+    pub name: &'static str,
+    /// Used where the request does not name the parameter; described as `standard`.
+    pub default: [f32; N],
+    /// One line, no full stop.
+    pub help: &'static str,
+}
+
+impl<const N: usize> Coefficients<N> {
+    /// As the plugin's description lists it.
+    pub fn describe(&self) -> Parameter {
+        let help = format!("{} ({N} numbers, separated by commas)", self.help);
+        parameter(self.name, Kind::Text, "standard".to_owned(), help)
+    }
+
+    /// The request's numbers, or the default.
+    ///
+    /// # Errors
+    /// `invalid-input` where these are not `N` finite numbers.
+    pub fn read(&self, options: &[Setting]) -> Result<[f32; N], Error> {
+        let Some(text) = last_value(options, self.name).filter(|text| text.trim() != "standard") else {
+            return Ok(self.default);
+        };
+        let refused = || rejected(self.name, &format!("{N} numbers, separated by commas"), text);
+        let mut numbers = [0.0; N];
+        let mut parts = text.split(',');
+        for number in &mut numbers {
+            let read = parts.next().and_then(|part| part.trim().parse::<f32>().ok());
+            *number = read.filter(|value| value.is_finite()).ok_or_else(refused)?;
+        }
+        if parts.next().is_some() { Err(refused()) } else { Ok(numbers) }
+    }
+}
+
 impl Integer {
     /// As the plugin's description lists it.
     pub fn describe(&self) -> Parameter {
@@ -235,6 +272,21 @@ mod tests {
             message(MODE.read(&[setting("mode", "warp")])),
             "parameter `mode`: expected one of `slow`, `fast`, got `warp`"
         );
+    }
+
+    #[test]
+    fn coefficients_are_as_many_as_expected_and_finite() {
+        const PAIR: Coefficients<2> = Coefficients { name: "pair", default: [1.0, 2.0], help: "a pair" };
+        assert_eq!(PAIR.read(&[]), Ok([1.0, 2.0]));
+        assert_eq!(PAIR.read(&[setting("pair", "standard")]), Ok([1.0, 2.0]));
+        assert_eq!(PAIR.read(&[setting("pair", "-0.5, 3")]), Ok([-0.5, 3.0]));
+        for wrong in ["1", "1,2,3", "1,NaN", "1,inf", "", "a,b"] {
+            assert!(
+                message(PAIR.read(&[setting("pair", wrong)]))
+                    .starts_with("parameter `pair`: expected 2 numbers, separated by commas, got `"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

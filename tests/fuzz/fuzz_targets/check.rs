@@ -1,7 +1,7 @@
 //! The check that stands before everything else: whatever the bytes are, it refuses them or lets them through, and
 //! never panics. Compiled from the host's own files, so that no compiler for guests has to be built for it.
 //!
-//! What passes is compiled and run in `host/tests/evil.rs`, over thousands of seeded mutants.
+//! What passes is compiled and run in `host/tests/suite/evil.rs`, over thousands of seeded mutants.
 #![no_main]
 
 #[path = "../../../host/src/check.rs"]

@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// An archetype's line of help begins with this.
 const ARCHETYPE: &str = "archetype: ";
 /// Carried strategies that are known to be none, so that they need not be compiled to be asked.
-const OTHERS: [&str; 7] = ["lexical", "dense", "hybrid", "rm3", "perturb", "blind", "beam"];
+const OTHERS: [&str; 10] =
+    ["lexical", "dense", "hybrid", "rm3", "perturb", "router", "blind", "rewrite", "beam", "auto"];
 
 /// The host with the archetypes and the judge's reward.
 pub struct Archetypes {

@@ -1,7 +1,7 @@
 //! What the guest does on request. Neighbours: `behaviours.rs` lists it.
 //!
 //! Where a host function answers an error, the guest gives up with that very error, so that a test sees it as the
-//! reason of the degraded search. Expected outcomes stand in `host/tests/hostile.rs`.
+//! reason of the degraded search. Expected outcomes stand in `host/tests/suite/hostile.rs`.
 
 use std::hint::black_box;
 

@@ -1,11 +1,8 @@
 //! The adapters: an embedded index and a local policy behind the host's seams, driven by a guest.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::{hostile_component, options};
+use crate::common::{hostile_component, options};
 use orion_host::contract::{Query, Retriever, Segment};
 use orion_host::index::{Document, Index, IndexSettings, OpenOptions, Value};
 use orion_host::policy::{Policy, PolicyOptions, Source, tiny_policy};

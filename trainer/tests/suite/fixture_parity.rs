@@ -2,8 +2,7 @@
 //! the gradient norm of every tensor, five AdamW steps, and a GRPO update. The comparison is the one that
 //! `orion-train check` makes; here it is also shown that it can fail.
 
-mod common;
-
+use crate::common;
 use orion_policy::Checkpoint;
 use orion_trainer::check::{CheckReport, check, loss_and_gradients};
 use orion_trainer::data::{Example, Padded};

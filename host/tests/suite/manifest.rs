@@ -1,10 +1,7 @@
 //! Manifests: what is read, what each complaint says, and that grants, limits and defaults take effect.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::path::Path;
 
-use common::{component_from_text, hits, hostile_component, options, services, text_guest};
+use crate::common::{component_from_text, hits, hostile_component, options, services, text_guest};
 use orion_host::contract::Retriever;
 use orion_host::{
     CancelToken, CheckError, Grant, Grants, Host, Language, Limits, LoadError, Manifest, ManifestError,

@@ -1,17 +1,14 @@
 //! Hostile guests: each behaviour's exact outcome, and a canary search beside it that must not notice.
 //!
 //! The behaviours are those of `tests/guests/hostile`; the list is shared, so an unexpected one does not compile.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 #[macro_use]
-#[path = "../../tests/guests/hostile/src/behaviours.rs"]
+#[path = "../../../tests/guests/hostile/src/behaviours.rs"]
 mod behaviours;
 
 use std::sync::{Arc, OnceLock};
 
 use behaviours::Behaviour;
-use common::{hits, hostile_component, options, services};
+use crate::common::{hits, hostile_component, options, services};
 use orion_host::contract::Retriever;
 use orion_host::{CancelToken, DegradedKind, Hit, Host, Limits, Outcome, Request, Strategy};
 

@@ -1,7 +1,6 @@
 //! Nothing of a test split is learned from: no test query is a user query, a thought or an issued query of any record.
 
-mod common;
-
+use crate::common;
 use orion_eval::dataset::Dataset;
 use orion_trainer::data::{Part, Piece};
 use orion_trainer::grpo::command::tasks;

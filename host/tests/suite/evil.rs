@@ -3,14 +3,11 @@
 //! The guests of `hostile.rs` misbehave in Rust; these lie to the canonical ABI itself: about sizes, addresses, texts,
 //! variants, and when they may call. One idea each, with its exact outcome, and a search by a well-behaved strategy
 //! beside it that must not notice.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use common::{FakeGenerate, component_from_text, hits, hostile_component, options, services, text_guest};
+use crate::common::{FakeGenerate, component_from_text, hits, hostile_component, options, services, text_guest};
 use orion_host::contract::{Candidate, Document, JudgedText, Node, Query, Retriever, Sampling, Segment};
 use orion_host::policy::{EmbeddedCheckpoint, Policy, PolicyOptions, Source};
 use orion_host::{

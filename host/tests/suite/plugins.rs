@@ -1,14 +1,11 @@
 //! A plugin directory: loading, exchange under load, refusals that leave the old version, counters and breakers.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use common::{FakeRetrieve, component_from_text, hits, hostile_component, options, services, text_guest};
+use crate::common::{FakeRetrieve, component_from_text, hits, hostile_component, options, services, text_guest};
 use orion_host::contract::{Document, Query, Retriever};
 use orion_host::{
     BoxFuture, BreakerState, CancelToken, Change, DegradedKind, DirectoryOptions, Hit, Host, HostOptions,

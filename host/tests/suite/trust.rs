@@ -1,10 +1,7 @@
 //! Signatures and the lock file: what is refused, with which words, and that checking needs nothing but the files.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::path::Path;
 
-use common::{component_from_text, options, text_guest};
+use crate::common::{component_from_text, options, text_guest};
 use orion_host::{
     Change, DirectoryOptions, Host, LOCK_FILE, Manifest, PluginDirectory, TrustStore, generate_key, sign,
     signature_path,

@@ -1,8 +1,7 @@
 //! GRPO: advantages and masks against slow twins, the slope of the loss against differences, rollouts, collapse, and a
 //! run that was killed at any step against one that was not. Over a tiny random policy and a tiny collection.
 
-mod tiny;
-
+use crate::tiny;
 use orion_policy::{Policy, PolicyOptions, Retriever, Source as PolicySource, Weights};
 use orion_trainer::TrainError;
 use orion_trainer::checkpoint::{self, load_frozen, load_model};

@@ -1,10 +1,7 @@
 //! A polite search from end to end: answer, trace, cost, fallbacks, recording and replay.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::sync::{Arc, OnceLock};
 
-use common::{FakeRetrieve, hits, hostile_component, options, services};
+use crate::common::{FakeRetrieve, hits, hostile_component, options, services};
 use orion_host::contract::{Document, Query, Retriever, Turn};
 use orion_host::{
     BoxFuture, CancelToken, DegradedKind, Hit, Host, HostOptions, Judge, JudgeContext, Limits, Metered,

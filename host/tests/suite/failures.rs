@@ -1,10 +1,7 @@
 //! What the author of a failed guest gets to see: its message with line breaks, and the functions it stood in.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::sync::Arc;
 
-use common::{FakeRetrieve, component_from_text, hostile_component, options, text_guest};
+use crate::common::{FakeRetrieve, component_from_text, hostile_component, options, text_guest};
 use orion_host::{CancelToken, GuestFailure, Host, Limits, Outcome, Request, Services};
 
 fn search(component: &[u8], behaviour: Option<&str>) -> Outcome {

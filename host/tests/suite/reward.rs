@@ -1,10 +1,7 @@
 //! Rewards in the sandbox: what is refused, what stops a hostile one, and that a good one costs the same every time.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::sync::OnceLock;
 
-use common::{component_from_text, options, root, text_guest, text_reward};
+use crate::common::{component_from_text, options, root, text_guest, text_reward};
 use orion_host::contract::{Observation, World};
 use orion_host::{CheckError, DegradedKind, Host, Limits, LoadError, OptionError, ScoreError};
 

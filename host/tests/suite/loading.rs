@@ -1,11 +1,8 @@
 //! Loading: what is refused before compilation, what may not stop the host while it loads, and the compile cache.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use common::{component_from_text, hostile_component, text_guest};
+use crate::common::{component_from_text, hostile_component, text_guest};
 use orion_host::contract::World;
 use orion_host::{CheckError, DegradedKind, Host, HostOptions, LoadError};
 

@@ -3,14 +3,11 @@
 //! A generation is a folder with components built against one version of the contract, the contract's text where that
 //! version is released, and `SHA256SUMS` over all of it: `wit/frozen/VERSION` for released versions, and
 //! `tests/golden/draft` for the draft. `wit/README.md` says what the rules are and how a generation is made.
-#[expect(dead_code, reason = "each test file uses its own part")]
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use common::{encode, hits, options, root, services};
+use crate::common::{encode, hits, options, root, services};
 use orion_host::contract::{Mismatch, Observation, Retriever, WIT, World, explain_mismatch};
 use orion_host::{CancelToken, CheckError, Host, Limits, LoadError, Request};
 use sha2::{Digest, Sha256};

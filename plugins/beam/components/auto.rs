@@ -1,0 +1,3 @@
+//! The component `auto`.
+
+orion_sdk::export!(orion_beam::Auto);

@@ -1,0 +1,3 @@
+//! The component `rewrite`.
+
+orion_sdk::export!(orion_beam::Rewrite);

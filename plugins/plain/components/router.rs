@@ -1,0 +1,3 @@
+//! The component `router`.
+
+orion_sdk::export!(orion_plain::Router);
