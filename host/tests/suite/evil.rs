@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::common::{FakeGenerate, component_from_text, hits, hostile_component, options, services, text_guest};
+use crate::common::{
+    FakeGenerate, component_from_text, hits, hostile_component, options, services, text_guest,
+};
 use orion_host::contract::{Candidate, Document, JudgedText, Node, Query, Retriever, Sampling, Segment};
 use orion_host::policy::{EmbeddedCheckpoint, Policy, PolicyOptions, Source};
 use orion_host::{

@@ -7,8 +7,8 @@ mod behaviours;
 
 use std::sync::{Arc, OnceLock};
 
-use behaviours::Behaviour;
 use crate::common::{hits, hostile_component, options, services};
+use behaviours::Behaviour;
 use orion_host::contract::Retriever;
 use orion_host::{CancelToken, DegradedKind, Hit, Host, Limits, Outcome, Request, Strategy};
 

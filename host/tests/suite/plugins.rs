@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::common::{FakeRetrieve, component_from_text, hits, hostile_component, options, services, text_guest};
+use crate::common::{
+    FakeRetrieve, component_from_text, hits, hostile_component, options, services, text_guest,
+};
 use orion_host::contract::{Document, Query, Retriever};
 use orion_host::{
     BoxFuture, BreakerState, CancelToken, Change, DegradedKind, DirectoryOptions, Hit, Host, HostOptions,

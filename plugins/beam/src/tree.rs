@@ -149,8 +149,7 @@ pub(crate) fn search<D: Driver>(
 ) -> Result<Outcome, Error> {
     let root_state = driver.begin(host)?;
     let dense_weight = opening.as_ref().map_or(settings.dense_weight, |routed| routed.dense_share);
-    let mut tree =
-        Tree { request, settings, dense_weight, branches: Vec::new(), rankings: BTreeMap::new() };
+    let mut tree = Tree { request, settings, dense_weight, branches: Vec::new(), rankings: BTreeMap::new() };
     tree.add_root(host, root_state);
     tree.open_with(opening);
 
@@ -212,8 +211,7 @@ impl Tree<'_> {
     /// What routing found stands for the lookups that it made: the fused ranking, and both it was made of.
     fn open_with(&mut self, opening: Option<Routed>) {
         let Some(Routed { fused, lexical, dense, .. }) = opening else { return };
-        let rankings =
-            [(Retriever::Hybrid, fused), (Retriever::Lexical, lexical), (Retriever::Dense, dense)];
+        let rankings = [(Retriever::Hybrid, fused), (Retriever::Lexical, lexical), (Retriever::Dense, dense)];
         for (retriever, mut hits) in rankings {
             hits.truncate(self.settings.depth as usize);
             self.rankings.insert(key(&self.request.query, retriever), hits);

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn every_standard_strategy_is_there_and_small() {
         let names: Vec<&str> = components().iter().map(|component| component.name).collect();
-        let first = ["lexical", "dense", "hybrid", "rm3", "perturb", "router", "blind", "rewrite", "beam", "auto"];
+        let first =
+            ["lexical", "dense", "hybrid", "rm3", "perturb", "router", "blind", "rewrite", "beam", "auto"];
         let archetypes = [
             "adaptive-context-learner",
             "random-walk-wanderer",

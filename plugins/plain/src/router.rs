@@ -21,7 +21,11 @@ const EXPLAIN: Boolean =
 impl Strategy for Router {
     fn describe() -> Description {
         let help = "control: lexical and dense, fused by a share that is chosen for each query";
-        Description::new("router", help, vec![DENSE_SHARE.describe(), WEAKNESS.describe(), EXPLAIN.describe()])
+        Description::new(
+            "router",
+            help,
+            vec![DENSE_SHARE.describe(), WEAKNESS.describe(), EXPLAIN.describe()],
+        )
     }
 
     fn search(host: &mut impl Host, request: &Request) -> Result<Outcome, Error> {
@@ -35,7 +39,14 @@ impl Strategy for Router {
             let branch = branch as u32;
             let query = request.query.clone();
             host.trace(&[
-                Event::Expanded(Expanded { branch, parent: None, turn: 1, think: String::new(), query, retriever }),
+                Event::Expanded(Expanded {
+                    branch,
+                    parent: None,
+                    turn: 1,
+                    think: String::new(),
+                    query,
+                    retriever,
+                }),
                 Event::Retrieved(Retrieved { branch, hits }),
                 Event::Chosen(branch),
             ]);

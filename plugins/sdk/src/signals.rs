@@ -70,11 +70,7 @@ pub struct Routed {
 ///
 /// # Errors
 /// Those of [`Host::search`].
-pub fn route(
-    host: &mut impl Host,
-    request: &Request,
-    share_model: &[f32; SIGNALS],
-) -> Result<Routed, Error> {
+pub fn route(host: &mut impl Host, request: &Request, share_model: &[f32; SIGNALS]) -> Result<Routed, Error> {
     let depth = DEPTH.max(request.k);
     let query = |retriever| Query::new(&request.query, retriever, f32::NAN, depth);
     let mut rankings = host.search(&[query(Retriever::Lexical), query(Retriever::Dense)])?.into_iter();
@@ -97,9 +93,11 @@ pub fn signals(query: &str, lexical: &[Hit], dense: &[Hit]) -> [f32; SIGNALS] {
     let (dense_first, dense_second, dense_tenth) = landmarks(dense);
     let relative = |fall: f32| if lexical_first > 0.0 { fall / lexical_first } else { 0.0 };
     let head = |hits: &[Hit]| hits.len().min(CUT);
-    let overlap =
-        lexical[..head(lexical)].iter().filter(|hit| dense[..head(dense)].iter().any(|other| other.id == hit.id));
-    let same_first = matches!((lexical.first(), dense.first()), (Some(left), Some(right)) if left.id == right.id);
+    let overlap = lexical[..head(lexical)]
+        .iter()
+        .filter(|hit| dense[..head(dense)].iter().any(|other| other.id == hit.id));
+    let same_first =
+        matches!((lexical.first(), dense.first()), (Some(left), Some(right)) if left.id == right.id);
     [
         1.0,
         query_words.ln_1p(),

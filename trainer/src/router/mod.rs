@@ -21,9 +21,7 @@ use orion_eval::Measure;
 use orion_eval::measures::{evaluate, mean};
 use orion_eval::run::RankedDocument;
 use orion_host::index::{FUSION_DEPTH, Fusion, fuse};
-use orion_host::{
-    CancelToken, EmbeddedRetriever, Host, HostOptions, Limits, Request, Services, Strategy,
-};
+use orion_host::{CancelToken, EmbeddedRetriever, Host, HostOptions, Limits, Request, Services, Strategy};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -147,7 +145,8 @@ fn host_error(error: impl std::fmt::Display) -> TrainError {
 }
 
 fn load_router() -> Result<(Host, Arc<Strategy>)> {
-    let host = Host::new(HostOptions { breaker_failures: 0, ..HostOptions::default() }).map_err(host_error)?;
+    let host =
+        Host::new(HostOptions { breaker_failures: 0, ..HostOptions::default() }).map_err(host_error)?;
     let carried = orion_bundle::component("router").ok_or_else(|| host_error("no router is carried"))?;
     let strategy = host.load_bytes(carried.name, carried.bytes).map_err(host_error)?;
     Ok((host, strategy))
@@ -175,8 +174,7 @@ fn example(
         success.push(
             best_rank(fused.iter().map(|hit| hit.id.as_str()), &task.targets).is_some_and(|rank| rank <= 10),
         );
-        let ranking =
-            fused.into_iter().map(|hit| RankedDocument { id: hit.id, score: hit.score }).collect();
+        let ranking = fused.into_iter().map(|hit| RankedDocument { id: hit.id, score: hit.score }).collect();
         let run = BTreeMap::from([(task.id.clone(), ranking)]);
         utility.push(mean(&evaluate(&judgements, &run, &[Measure::NdcgCut(10)], 1).column(0)));
     }
@@ -184,21 +182,14 @@ fn example(
 }
 
 /// What the plugin sees of a query.
-fn signals(
-    host: &Host,
-    strategy: &Arc<Strategy>,
-    collection: &Collection,
-    task: &Task,
-) -> Result<Vec<f64>> {
-    let services =
-        Services { retrieve: Arc::new(EmbeddedRetriever::new(collection.searcher.clone())), policy: None, judge: None };
+fn signals(host: &Host, strategy: &Arc<Strategy>, collection: &Collection, task: &Task) -> Result<Vec<f64>> {
+    let services = Services::retrieval_only(Arc::new(EmbeddedRetriever(collection.searcher.clone())));
     let request = Request {
         options: vec![("explain".to_owned(), "true".to_owned())],
         ..Request::new(task.text.clone(), 10)
     };
-    let outcome = host
-        .search_blocking(strategy, &services, &request, &Limits::unhurried(), &CancelToken::new())
-        .map_err(host_error)?;
+    let outcome =
+        host.search_blocking(strategy, request, &services, &Limits::unhurried(), CancelToken::new());
     if let Some(degraded) = outcome.degraded {
         return Err(host_error(format!("router on query `{}`: {degraded}", task.id)));
     }
@@ -219,7 +210,8 @@ fn fitted(sets: &[SetExamples]) -> Result<RouterReport> {
     }
     let share_model = fit_share(&train);
     let weakness_model = fit_weakness(&train, &share_model);
-    let total = |place: usize| train.iter().map(|example| example.utility[place] * example.weight).sum::<f64>();
+    let total =
+        |place: usize| train.iter().map(|example| example.utility[place] * example.weight).sum::<f64>();
     let best = (0..SHARES.len()).max_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap_or(0);
     let rows = sets.iter().map(|set| row(set, best, &share_model, &weakness_model)).collect();
     let joined = |model: &[f64]| {
@@ -243,7 +235,13 @@ fn row(set: &SetExamples, best: usize, share_model: &[f64], weakness_model: &[f6
         for strong in set.held_out.iter().filter(|example| !missed(example)) {
             pairs += 1.0;
             let difference = weakness(weak) - weakness(strong);
-            ordered += if difference > 0.0 { 1.0 } else if difference < 0.0 { 0.0 } else { 0.5 };
+            ordered += if difference > 0.0 {
+                1.0
+            } else if difference < 0.0 {
+                0.0
+            } else {
+                0.5
+            };
         }
     }
     RouterRow {
@@ -265,15 +263,34 @@ fn row(set: &SetExamples, best: usize, share_model: &[f64], weakness_model: &[f6
 
 fn shown(report: &RouterReport) -> String {
     let heading = [
-        "held out", "train", "queries", "lexical", "dense", "even", "one share", "router", "oracle", "mean share",
-        "missed", "expected", "AUC",
+        "held out",
+        "train",
+        "queries",
+        "lexical",
+        "dense",
+        "even",
+        "one share",
+        "router",
+        "oracle",
+        "mean share",
+        "missed",
+        "expected",
+        "AUC",
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for row in &report.rows {
         let mut cells = vec![row.set.to_owned(), row.train.to_string(), row.held_out.to_string()];
         let numbers = [
-            row.lexical, row.dense, row.even, row.one_share, row.router, row.oracle, row.mean_share, row.missed,
-            row.expected_missed, row.weakness_auc,
+            row.lexical,
+            row.dense,
+            row.even,
+            row.one_share,
+            row.router,
+            row.oracle,
+            row.mean_share,
+            row.missed,
+            row.expected_missed,
+            row.weakness_auc,
         ];
         cells.extend(numbers.iter().map(|number| format!("{number:.4}")));
         rows.push(cells);
