@@ -38,6 +38,9 @@ pub struct Behaviour {
     pub mean_query_words: f64,
     /// Median number of words of a search query.
     pub median_query_words: f64,
+    /// Words of the shortest search query, the first quartile, the median, the third quartile, and the longest's.
+    #[serde(default)]
+    pub query_words_quartiles: [f64; 5],
     /// How many episodes were looked at.
     pub episodes: u64,
 }
@@ -57,6 +60,7 @@ pub fn describe(episodes: &[Episode], success_cut: u32) -> Behaviour {
         backtracking: if episodes.is_empty() { 0.0 } else { backtracked / episodes.len() as f64 },
         mean_query_words: mean(&lengths),
         median_query_words: median(&lengths),
+        query_words_quartiles: quartiles(&lengths),
         episodes: episodes.len() as u64,
     }
 }
@@ -109,6 +113,13 @@ fn rank_stagnation(episodes: &[Episode], success_cut: u32) -> f64 {
         }
     }
     if steps == 0 { 0.0 } else { stagnant as f64 / steps as f64 }
+}
+
+/// Tukey's five numbers; the quartiles are the medians of the halves, the middle value in both.
+fn quartiles(sorted: &[f64]) -> [f64; 5] {
+    let half = sorted.len().div_ceil(2);
+    let (least, most) = (sorted.first().copied().unwrap_or(0.0), sorted.last().copied().unwrap_or(0.0));
+    [least, median(&sorted[..half]), median(sorted), median(&sorted[sorted.len() - half..]), most]
 }
 
 fn median(sorted: &[f64]) -> f64 {

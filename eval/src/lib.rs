@@ -4,7 +4,7 @@
 //! that whatever is measured cannot reach its judge. The flow is
 //! [`dataset`] (BEIR folders) → a ranking by anyone → [`run`] (TREC run files) → [`measures`] (equal to
 //! trec_eval 9) → [`significance`] → [`table`] (Table A). [`split`] says which queries may be trained or
-//! tuned on, and [`behaviour`] describes how a multi-turn search moved.
+//! tuned on, [`behaviour`] describes how a multi-turn search moved, and [`plots`] draws tables.
 //!
 //! Sets of other layouts come in through [`bright`], [`trec`], [`archive`] (published zip files) and [`import`], which
 //! writes them as BEIR folders.
@@ -19,6 +19,7 @@ mod error;
 pub mod import;
 mod lines;
 pub mod measures;
+pub mod plots;
 pub mod run;
 pub mod significance;
 pub mod split;

@@ -41,6 +41,7 @@ fn table() -> TableA {
             backtracking: 0.05,
             mean_query_words: 6.25,
             median_query_words: 6.0,
+            query_words_quartiles: [2.0, 4.0, 6.0, 8.0, 12.0],
             episodes: 300,
         }),
         ..row("beam", 0.751)

@@ -19,6 +19,7 @@ use orion_host::{
 };
 
 use crate::{
+    adapters::endpoint::EndpointPolicy,
     commands::Session,
     failure::{Explain, Failure},
     lexical_only::LexicalOnly,
@@ -300,6 +301,11 @@ impl<'s> Engine<'s> {
             },
             PolicyChoice::Untrained => Source::Folder(self.untrained_folder()?),
             PolicyChoice::Folder(folder) => Source::Folder(folder.clone()),
+            PolicyChoice::Endpoint(address) => {
+                let policy = EndpointPolicy::new(address, self.session.policy_key.clone())?;
+                let identity = policy.identity();
+                return Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }));
+            }
         };
         let mut options = PolicyOptions::default();
         if let Some(threads) = self.session.threads {

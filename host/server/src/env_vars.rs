@@ -14,6 +14,8 @@ pub const MODELS_DIR: &str = "ORION_MODELS_DIR";
 pub const PLUGINS_DIR: &str = "ORION_PLUGINS_DIR";
 /// Folder of trusted public keys; the flag is `--trusted-keys`.
 pub const TRUSTED_KEYS: &str = "ORION_TRUSTED_KEYS";
+/// Key for a policy at an address, sent as bearer token; it has no flag, since command lines are seen by others.
+pub const POLICY_KEY: &str = "ORION_POLICY_KEY";
 /// Any value but the empty one turns colour off; the flag is `--color`.
 pub const NO_COLOR: &str = "NO_COLOR";
 /// Base of the default data folder on systems that follow the XDG rules.
@@ -24,11 +26,12 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 pub const HOME: &str = "HOME";
 
 /// Every variable that is read, with one line on what it does.
-pub const VARIABLES: [(&str, &str); 8] = [
+pub const VARIABLES: [(&str, &str); 9] = [
     (DATA_DIR, "folder of indexes, caches and runs"),
     (MODELS_DIR, "folder of model folders"),
     (PLUGINS_DIR, "plugin directory"),
     (TRUSTED_KEYS, "folder of public keys: only plugins that one of them signed are loaded"),
+    (POLICY_KEY, "key for a policy at an address"),
     (NO_COLOR, "no colour, when set to anything"),
     (XDG_DATA_HOME, "base of the default data folder"),
     (XDG_CACHE_HOME, "base of the folders of compiled components and tool chains"),
@@ -46,6 +49,8 @@ pub struct EnvVars {
     pub plugins_dir: Option<PathBuf>,
     /// [`TRUSTED_KEYS`].
     pub trusted_keys: Option<PathBuf>,
+    /// [`POLICY_KEY`].
+    pub policy_key: Option<String>,
     /// [`NO_COLOR`].
     pub no_color: bool,
     /// [`XDG_DATA_HOME`], or `.local/share` under [`HOME`].
@@ -63,6 +68,7 @@ impl EnvVars {
             models_dir: path(MODELS_DIR),
             plugins_dir: path(PLUGINS_DIR),
             trusted_keys: path(TRUSTED_KEYS),
+            policy_key: read(POLICY_KEY).and_then(|key| key.into_string().ok()),
             no_color: read(NO_COLOR).is_some(),
             data_home: path(XDG_DATA_HOME).or_else(|| path(HOME).map(|home| home.join(".local/share"))),
             cache_home: path(XDG_CACHE_HOME).or_else(|| path(HOME).map(|home| home.join(".cache"))),

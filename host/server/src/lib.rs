@@ -2,9 +2,11 @@
 //!
 //! `main.rs` calls [`run`], and that is all it does. [`args`] is what was typed, [`meant`] what it means,
 //! [`commands`] what is done about it; [`engine`] puts host, index and policy together; [`evaluation`] makes runs
-//! and, apart from that, scores them; [`authoring`] makes plugins; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
+//! and, apart from that, scores them; [`authoring`] makes plugins; [`adapters`] speak to other
+//! programs; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
 //! reads the environment.
 
+pub mod adapters;
 pub mod args;
 pub mod authoring;
 pub mod commands;
@@ -52,7 +54,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let plugins = places.plugins(&cli.global.plugins, &env);
             let trusted_keys = places::trusted_keys(&cli.global.plugins, &env);
             let threads = cli.global.threads;
-            let session = commands::Session { places, plugins, trusted_keys, terminal, threads };
+            let policy_key = env.policy_key.clone();
+            let session = commands::Session { places, plugins, trusted_keys, policy_key, terminal, threads };
             commands::dispatch(cli.command, &session)
         });
     match done {

@@ -23,23 +23,29 @@ pub enum PolicyChoice {
     Untrained,
     /// A checkpoint folder.
     Folder(PathBuf),
+    /// An OpenAI-compatible server's base address, with the model's name after `#`.
+    Endpoint(String),
 }
 
 impl PolicyChoice {
-    /// `nano`, `none`, `untrained`, or else a folder, which must have a `config.json`.
+    /// `nano`, `none`, `untrained`, an address that begins with `http`, or else a folder, which must have a
+    /// `config.json`.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         match text {
             "nano" => Ok(Self::Nano),
             "none" => Ok(Self::None),
             "untrained" => Ok(Self::Untrained),
+            address if address.starts_with("http://") || address.starts_with("https://") => {
+                Ok(Self::Endpoint(address.to_owned()))
+            }
             folder => {
                 let path = PathBuf::from(folder);
                 if path.join("config.json").is_file() {
                     return Ok(Self::Folder(path));
                 }
                 Err(Failure::new(format!(
-                    "choosing policy `{folder}`: expected `nano`, `none`, `untrained` or a checkpoint folder, got a \
-                     path without `config.json`"
+                    "choosing policy `{folder}`: expected `nano`, `none`, `untrained`, an address or a checkpoint \
+                     folder, got a path without `config.json`"
                 ))
                 .hint("a checkpoint folder holds config.json, tokenizer.json and model.safetensors"))
             }

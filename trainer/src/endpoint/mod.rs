@@ -2,13 +2,15 @@
 //!
 //! [`Endpoint::ask`] blocks its thread; callers bring as many threads as they want requests under way. Answers are kept
 //! in a [`Journal`], keyed by what was asked, so that a run that was cut off asks nothing twice. Time decides when a
-//! request is sent, never what is in it. Neighbours: `wire` makes one attempt, `pool` and `synth` ask.
+//! request is sent, never what is in it. Neighbours: `wire` writes and reads bodies, `orion-endpoint`
+//! makes one attempt, `pool` and `synth` ask.
 
 mod wire;
 
 use crate::error::{Result, TrainError};
 use crate::journal::Journal;
 use crate::trajectories::collection::hex;
+use orion_endpoint::Attempt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -16,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use wire::Attempt;
 
 /// The longest wait between two attempts, whatever the server asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -152,7 +153,7 @@ struct KeptAnswer {
 pub struct Endpoint {
     arguments: EndpointArguments,
     url: String,
-    agent: ureq::Agent,
+    agent: orion_endpoint::Agent,
     key: Option<String>,
     /// When the next request may be sent.
     next: Mutex<Instant>,
@@ -171,10 +172,8 @@ impl Endpoint {
             expected: "an address that begins with http:// or https://".to_owned(),
             got: got.to_owned(),
         };
-        let base = arguments.url.as_deref().ok_or_else(|| setting("none"))?.trim_end_matches('/');
-        if !base.starts_with("http://") && !base.starts_with("https://") {
-            return Err(setting(base));
-        }
+        let given = arguments.url.as_deref().ok_or_else(|| setting("none"))?;
+        let base = orion_endpoint::base_address(given).ok_or_else(|| setting(given))?;
         let path = match arguments.protocol {
             Protocol::Chat => "chat/completions",
             Protocol::Completions => "completions",
@@ -196,7 +195,7 @@ impl Endpoint {
         }
         Ok(Self {
             url: format!("{base}/{path}"),
-            agent: wire::agent(Duration::from_millis(arguments.timeout_ms.max(1))),
+            agent: orion_endpoint::agent(Duration::from_millis(arguments.timeout_ms.max(1)), "orion-train"),
             key: arguments.key_file.as_ref().map(read_key).transpose()?,
             arguments: arguments.clone(),
             next: Mutex::new(Instant::now()),
@@ -248,7 +247,7 @@ impl Endpoint {
             self.wait_for_turn();
             self.counters.requests.fetch_add(1, Ordering::Relaxed);
             self.counters.retries.fetch_add(u64::from(attempt > 0), Ordering::Relaxed);
-            let outcome = wire::attempt(&self.agent, &self.url, self.key.as_deref(), &body);
+            let outcome = orion_endpoint::attempt(&self.agent, &self.url, self.key.as_deref(), &body);
             let after = match outcome {
                 Attempt::Answered(text) => {
                     let answer = wire::answer(&text, self.arguments.protocol).map_err(|got| {

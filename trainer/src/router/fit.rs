@@ -35,14 +35,14 @@ pub fn logistic(coefficients: &[f64], signals: &[f64]) -> f64 {
 }
 
 /// Value of a grid function at `share`, linear between grid points.
-pub fn interpolated(values: &[f64], share: f64) -> f64 {
+pub(super) fn interpolated(values: &[f64], share: f64) -> f64 {
     let place = (share.clamp(0.0, 1.0) * (SHARES.len() - 1) as f64).min((SHARES.len() - 1) as f64);
     let low = (place.floor() as usize).min(SHARES.len() - 2);
     values[low] + (values[low + 1] - values[low]) * (place - low as f64)
 }
 
 /// Index of the grid point nearest to `share`.
-pub fn nearest(share: f64) -> usize {
+pub(super) fn nearest(share: f64) -> usize {
     (share.clamp(0.0, 1.0) * (SHARES.len() - 1) as f64).round() as usize
 }
 

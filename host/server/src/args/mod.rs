@@ -22,7 +22,7 @@ pub use plugin::{
     PluginBenchArgs, PluginBuildArgs, PluginCheckArgs, PluginCommand, PluginLanguage, PluginNewArgs,
     PluginReplayArgs, PluginRunArgs, PluginTestArgs,
 };
-pub use search::{BudgetArgs, DemoArgs, EvalArgs, SearchArgs, StrategyArgs};
+pub use search::{BudgetArgs, DemoArgs, EvalArgs, PlotArgs, SearchArgs, StrategyArgs};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -123,6 +123,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Measure strategies on a judged collection: Table A
     Eval(EvalArgs),
+    /// Draw the tables of earlier evaluations: quality, behaviour turn by turn
+    Plot(PlotArgs),
     /// List strategies with their parameters
     #[command(after_help = "Examples:\n  orion strategies\n  orion strategies beam --json")]
     Strategies {

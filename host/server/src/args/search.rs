@@ -82,6 +82,22 @@ pub struct SearchArgs {
     pub budget: BudgetArgs,
 }
 
+/// `orion plot`
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Draw the tables of earlier evaluations as SVG files: nDCG@10, and how the searches moved: at which turn \
+                  they first succeed, how often they stagnate and backtrack, how long their queries are.",
+    after_help = "Examples:\n  orion eval --data data/scifact --split dev --strategy hybrid,beam,beam@untrained --out runs/dev\n  orion plot runs/dev --out plots\n  orion plot runs/scifact runs/nfcorpus --out plots"
+)]
+pub struct PlotArgs {
+    /// Folders of evaluations: the `--out` of `orion eval`
+    #[arg(required = true, value_name = "FOLDER")]
+    pub runs: Vec<PathBuf>,
+    /// Folder for the SVG files
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+}
+
 /// `orion eval`
 #[derive(Debug, Args)]
 #[command(

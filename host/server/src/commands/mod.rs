@@ -8,6 +8,7 @@ mod doctor;
 mod eval;
 mod index;
 mod models;
+mod plot;
 mod plugin;
 mod policy;
 mod search;
@@ -28,6 +29,8 @@ pub struct Session {
     pub plugins: Option<DirectoryOptions>,
     /// Folder of trusted keys; without one, no signature is asked for.
     pub trusted_keys: Option<PathBuf>,
+    /// Key for a policy at an address.
+    pub policy_key: Option<String>,
     /// Where to print.
     pub terminal: Terminal,
     /// Threads for encoding and the policy.
@@ -44,6 +47,7 @@ pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure>
         Command::Index(command) => index::run(command, session),
         Command::Search(args) => search::run(&args, session),
         Command::Eval(args) => eval::run(&args, session),
+        Command::Plot(args) => plot::run(&args, session),
         Command::Strategies { name } => strategies::run(name.as_deref(), session),
         Command::Models(command) => models::run(&command, session),
         Command::Plugin(command) => plugin::run(command, session),

@@ -1,0 +1,3 @@
+//! Services that other programs provide: models behind an address.
+
+pub mod endpoint;
