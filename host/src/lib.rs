@@ -76,7 +76,7 @@ pub use services::{
     BoxFuture, Generate, GenerateSession, Judge, JudgeContext, Metered, Retrieve, ServiceError, Services,
     Usage,
 };
-pub use trace::{Branch, CallRecord, LogLine, SearchTrace, TRACE_VERSION};
+pub use trace::{Branch, BranchObserver, CallRecord, LogLine, SearchTrace, TRACE_VERSION};
 pub use trace_file::{Replayed, TRACE_FILE_VERSION, TraceFile, TraceFileError};
 pub use trust::{Signer, TrustError, TrustStore, generate_key, sign, signature_path};
 pub use watch::Watcher;

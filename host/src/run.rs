@@ -17,7 +17,7 @@ use crate::outcome::{Answered, Cost, Degraded, DegradedKind, MAX_RESULTS, Outcom
 use crate::record::{Divergence, Journal, PLAIN_CALL, RECORDING_VERSION, Recording};
 use crate::services::{Generate, Metered, Nowhere, Services, Usage};
 use crate::state::{Ended, SearchState, Stop, Work, error_text};
-use crate::trace::{SearchTrace, TRACE_VERSION};
+use crate::trace::{BranchObserver, SearchTrace, TRACE_VERSION};
 
 /// Least time for the plain ranking, in milliseconds, however short the search's own deadline was.
 const PLAIN_MS: u64 = 2_000;
@@ -54,7 +54,21 @@ impl Host {
         cancel: CancelToken,
     ) -> Outcome {
         let (request, limits) = (strategy.complete(request), strategy.limits(limits));
-        self.run(strategy, request, services, &limits, cancel, Journal::Off).await.0
+        self.run(strategy, request, services, &limits, cancel, Journal::Off, None).await.0
+    }
+
+    /// [`Host::search`] with somebody watching the tree grow.
+    pub async fn search_observed(
+        &self,
+        strategy: &Strategy,
+        request: Request,
+        services: &Services,
+        limits: &Limits,
+        cancel: CancelToken,
+        observer: BranchObserver,
+    ) -> Outcome {
+        let (request, limits) = (strategy.complete(request), strategy.limits(limits));
+        self.run(strategy, request, services, &limits, cancel, Journal::Off, Some(observer)).await.0
     }
 
     /// [`Host::search`] from a thread that may wait.
@@ -81,7 +95,7 @@ impl Host {
         let (request, limits) = (strategy.complete(request), strategy.limits(limits));
         let asked = request.clone();
         let journal = Journal::Write(Vec::new());
-        let (outcome, journal) = self.run(strategy, request, services, &limits, cancel, journal).await;
+        let (outcome, journal) = self.run(strategy, request, services, &limits, cancel, journal, None).await;
         let ended = outcome.degraded.clone().filter(|degraded| {
             use DegradedKind::{BreakerOpen, Cancelled, Deadline, Overloaded};
             matches!(degraded.kind, Deadline | Cancelled | Overloaded | BreakerOpen)
@@ -138,7 +152,7 @@ impl Host {
         let journal = Journal::read(recording);
         let (request, limits) = (recording.request.clone(), &recording.limits);
         let (mut outcome, journal) =
-            self.run(strategy, request, &services, limits, CancelToken::new(), journal).await;
+            self.run(strategy, request, &services, limits, CancelToken::new(), journal, None).await;
         outcome.degraded = outcome.degraded.or_else(|| recording.ended.clone());
         Ok((outcome, journal.divergence()))
     }
@@ -152,6 +166,7 @@ impl Host {
         self.block_on(self.replay_with(strategy, recording))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "where all ways to search meet")]
     async fn run(
         &self,
         strategy: &Strategy,
@@ -160,12 +175,14 @@ impl Host {
         limits: &Limits,
         cancel: CancelToken,
         journal: Journal,
+        observer: Option<BranchObserver>,
     ) -> (Outcome, Journal) {
         let started = Instant::now();
         let stop = Stop::new(limits, cancel, journal.is_replay());
         let mut state = SearchState::new(limits.clone(), Some(services), stop);
         state.filter = request.filter.clone();
         state.journal = journal;
+        state.observer = observer;
         let mut fuel = 0;
         let (result, mut state) = match may_run(strategy, &request, &state, started) {
             Err(degraded) => (Err(degraded), state),

@@ -21,7 +21,7 @@ use crate::record::{CallError, Journal, PLAIN_CALL};
 use crate::services::{
     GenerateSession, Judge, JudgeContext, Metered, Retrieve, ServiceError, Services, Usage,
 };
-use crate::trace::{CallRecord, LogLine, TreeBuilder, one_line};
+use crate::trace::{BranchObserver, CallRecord, LogLine, TreeBuilder, one_line};
 
 /// When a search has to end.
 #[derive(Clone, Debug)]
@@ -121,6 +121,8 @@ pub(crate) struct SearchState {
     /// Ids that this search retrieved: what an answer may name.
     pub(crate) seen: BTreeSet<String>,
     pub(crate) tree: TreeBuilder,
+    /// Who watches the tree grow.
+    pub(crate) observer: Option<BranchObserver>,
     pub(crate) calls: Vec<CallRecord>,
     pub(crate) call_ms: Vec<f32>,
     pub(crate) log: Vec<LogLine>,
@@ -152,6 +154,7 @@ impl SearchState {
             nodes: Vec::new(),
             seen: BTreeSet::new(),
             tree: TreeBuilder::default(),
+            observer: None,
             calls: Vec::new(),
             call_ms: Vec::new(),
             log: Vec::new(),

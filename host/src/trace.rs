@@ -1,8 +1,9 @@
 //! The search tree: what a strategy said it did, checked for shape, with what each host call cost.
 //!
 //! Deterministic: the same search gives the same trace. Durations are therefore elsewhere
-//! ([`crate::Outcome::call_ms`]). Neighbours: `calls/observe.rs` receives the events.
+//! ([`crate::Outcome::call_ms`]). Neighbours: `calls/observe.rs` receives the events and tells a [`BranchObserver`].
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,10 @@ pub struct LogLine {
     pub message: String,
 }
 
+/// Told of every branch as it stands after each event about it, on the search's own path: it has to return at once,
+/// and keeps what its reader has not fetched yet (the limits of a search bound how much that can be).
+pub type BranchObserver = Arc<dyn Fn(&Branch) + Send + Sync>;
+
 /// Hits of one branch that are kept: more than any page shows, less than would let a guest fill memory.
 const BRANCH_HITS: usize = 100;
 
@@ -94,11 +99,11 @@ pub(crate) struct TreeBuilder {
 }
 
 impl TreeBuilder {
-    /// Applies one event.
+    /// Applies one event; the branch that it is about, as it is now.
     ///
     /// Errors: more events or bytes than the limits; an event about a branch that was never expanded; a number expanded twice; a
     /// parent that is unknown.
-    pub(crate) fn apply(&mut self, event: Event, limits: &Limits) -> Result<(), Fault> {
+    pub(crate) fn apply(&mut self, event: Event, limits: &Limits) -> Result<&Branch, Fault> {
         self.events += 1;
         self.bytes = self.bytes.saturating_add(text_bytes(&event));
         if self.events > limits.trace_events {
@@ -128,12 +133,14 @@ impl TreeBuilder {
                     pruned: false,
                     chosen: false,
                 };
-                self.branches.insert(branch.branch, branch);
+                Ok(self.branches.entry(branch.branch).or_insert(branch))
             }
             Event::Retrieved(retrieved) => {
                 let mut hits = retrieved.hits;
                 hits.truncate(BRANCH_HITS);
-                self.find(retrieved.branch)?.hits = hits;
+                let branch = self.find(retrieved.branch)?;
+                branch.hits = hits;
+                Ok(branch)
             }
             Event::Judged(judged) => {
                 let branch = self.find(judged.branch)?;
@@ -141,11 +148,19 @@ impl TreeBuilder {
                 branch.confidence = Some(judged.confidence).filter(|confidence| confidence.is_finite());
                 branch.judged = judged.options;
                 branch.judged.truncate(BRANCH_HITS);
+                Ok(branch)
             }
-            Event::Pruned(number) => self.find(number)?.pruned = true,
-            Event::Chosen(number) => self.find(number)?.chosen = true,
+            Event::Pruned(number) => {
+                let branch = self.find(number)?;
+                branch.pruned = true;
+                Ok(branch)
+            }
+            Event::Chosen(number) => {
+                let branch = self.find(number)?;
+                branch.chosen = true;
+                Ok(branch)
+            }
         }
-        Ok(())
     }
 
     fn find(&mut self, number: u32) -> Result<&mut Branch, Fault> {

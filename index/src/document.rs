@@ -19,6 +19,10 @@ pub struct Document {
     pub text: String,
     /// Typed values that filters can ask for.
     pub metadata: BTreeMap<String, Value>,
+    /// Texts that are searched one by one as well, by number; below [`crate::IndexSettings::fields`].
+    pub fields: BTreeMap<u8, String>,
+    /// What the client sent, kept as it is and handed out again; nothing in it is searched.
+    pub source: Option<String>,
     /// The client's own embedding; without it the index's encoder makes one.
     /// Brought to unit length on the way in.
     pub vector: Option<Vec<f32>>,
@@ -35,6 +39,8 @@ pub struct StoredDocument {
     pub text: String,
     /// As it was added, after conversion to the declared types.
     pub metadata: BTreeMap<String, Value>,
+    /// As it was added.
+    pub source: Option<String>,
 }
 
 /// One metadata value.
@@ -145,6 +151,24 @@ pub fn parse_date(text: &str) -> Option<i64> {
     Some(days * 86_400 + seconds)
 }
 
+/// Seconds since 1970 UTC as [`parse_date`] reads them; years 0 to 9999, else `None`.
+pub fn format_date(seconds: i64) -> Option<String> {
+    let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Civil date from days, the inverse of the above.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let date = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute, second) = (clock / 3_600, clock / 60 % 60, clock % 60);
+    (0..=9_999)
+        .contains(&year)
+        .then(|| format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
 /// `hh:mm:ss`, fraction ignored, then `Z` or an offset.
 fn parse_clock(clock: &str) -> Option<i64> {
     let split = clock.find(['Z', 'z', '+', '-'])?;
@@ -250,7 +274,17 @@ pub(crate) fn joined(title: &str, text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_date;
+    use super::{format_date, parse_date};
+
+    #[test]
+    fn dates_are_written_as_they_are_read() {
+        // Every 37 days and some seconds, from year 0 to 9999.
+        for seconds in (-62_167_219_200..253_402_300_800_i64).step_by(37 * 86_400 + 12_345) {
+            assert_eq!(format_date(seconds).as_deref().and_then(parse_date), Some(seconds), "{seconds}");
+        }
+        assert_eq!(format_date(0).as_deref(), Some("1970-01-01T00:00:00Z"));
+        assert_eq!(format_date(i64::MAX / 2), None);
+    }
 
     #[test]
     fn dates() {

@@ -8,7 +8,7 @@
 //! value      = word | "quoted \" string"
 //! ```
 //!
-//! `:` and `=` are equality; on text metadata `:` holds where every word of the value occurs. Order is defined for
+//! `:` and `=` are equality, and `name:*` holds wherever there is any value (a star in quotes is a star); on text metadata `:` holds where every word of the value occurs. Order is defined for
 //! numbers and dates (`2024-05-06` or RFC 3339). A document without the field satisfies no comparison, `!=` included.
 //! A name that no document has is an error, because it is a typing mistake more often than not.
 
@@ -39,6 +39,7 @@ enum Node {
     And(Vec<Node>),
     Not(Box<Node>),
     Compare { name: String, name_at: usize, operator: Operator, operand: String, operand_at: usize },
+    Exists { name: String, name_at: usize },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -251,6 +252,11 @@ impl Parser<'_> {
                     return Err(self.unexpected("one of `:`, `=`, `!=`, `<`, `<=`, `>`, `>=`"));
                 };
                 self.at += 1;
+                let is_star = matches!(self.tokens.get(self.at), Some((_, Token::Word(word))) if word == "*");
+                if operator == Operator::Equal && is_star {
+                    self.at += 1;
+                    return Ok(Node::Exists { name, name_at });
+                }
                 let Some((operand_at, Token::Word(operand) | Token::Quoted(operand))) =
                     self.tokens.get(self.at).cloned()
                 else {
@@ -323,7 +329,16 @@ impl Scope<'_> {
             Node::Compare { name, name_at, operator, operand, operand_at } => {
                 self.operand(name, *name_at, *operator, operand, *operand_at).map(|_| ())
             }
+            Node::Exists { name, name_at } => self.kind(name, *name_at).map(|_| ()),
         }
+    }
+
+    fn kind(&self, name: &str, name_at: usize) -> Result<Kind> {
+        self.kinds.get(name).copied().ok_or_else(|| {
+            let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
+            let expected = format!("one of the metadata names [{}]", known.join(", "));
+            failed(&self.filter.expression, name_at, &expected, format!("`{name}`"))
+        })
     }
 
     fn operand(
@@ -335,11 +350,7 @@ impl Scope<'_> {
         operand_at: usize,
     ) -> Result<Operand> {
         let expression = &self.filter.expression;
-        let Some(kind) = self.kinds.get(name) else {
-            let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-            let expected = format!("one of the metadata names [{}]", known.join(", "));
-            return Err(failed(expression, name_at, &expected, format!("`{name}`")));
-        };
+        let kind = self.kind(name, name_at)?;
         if operator.is_order() && !matches!(kind, Kind::Number | Kind::Date) {
             let got = format!("an order comparison of {} `{name}`", kind.name());
             return Err(failed(expression, name_at, "equality", got));
@@ -392,7 +403,25 @@ impl Scope<'_> {
                 let value = self.operand(name, *name_at, *operator, operand, *operand_at)?;
                 self.compare(name, *operator, &value, reader)
             }
+            Node::Exists { name, name_at } => {
+                self.kind(name, *name_at)?;
+                self.exists(name, reader)
+            }
         }
+    }
+
+    fn exists(&self, name: &str, reader: &SegmentReader) -> Result<BitSet> {
+        let lexical = || IndexError::lexical("read metadata", self.dir);
+        let mut result = BitSet::with_max_value(reader.max_doc());
+        let path = format!("columns.{name}");
+        for handle in reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())? {
+            let column = handle.open().map_err(|error| lexical()(error.into()))?;
+            let index = column.column_index();
+            (0..reader.max_doc())
+                .filter(|&document| !index.value_row_ids(document).is_empty())
+                .for_each(|document| result.insert(document));
+        }
+        Ok(result)
     }
 
     fn compare(

@@ -42,6 +42,9 @@ pub struct OpenOptions {
     pub verify: bool,
     /// Memory that a writer gathers lexical segments in; more means fewer, larger segments.
     pub writer_memory_bytes: usize,
+    /// Whether a writer leaves texts unencoded until [`Writer::encode_some`] or a commit: adding then costs no more
+    /// than the log, and who adds has to bound what waits.
+    pub defer_encoding: bool,
     /// For crash tests.
     #[doc(hidden)]
     pub hook: Hook,
@@ -56,6 +59,7 @@ impl Default for OpenOptions {
             verify: true,
             // Holds the postings of some hundred thousand passages; tantivy's least is 15 MB.
             writer_memory_bytes: 128 << 20,
+            defer_encoding: false,
             hook: Hook::default(),
         }
     }
@@ -73,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) cache: Option<Arc<EmbeddingCache>>,
     pub(crate) progress: Option<Progress>,
     pub(crate) writer_memory_bytes: usize,
+    pub(crate) defer_encoding: bool,
     pub(crate) hook: Hook,
     pub(crate) fields: Fields,
     pub(crate) lexical: tantivy::Index,
@@ -205,8 +210,9 @@ impl Index {
             cache: options.cache,
             progress: options.progress,
             writer_memory_bytes: options.writer_memory_bytes,
+            defer_encoding: options.defer_encoding,
             hook: options.hook,
-            fields: lexical::schema().1,
+            fields: lexical::schema(&settings).1,
             analysis: lexical::analysis(&settings),
             lexical_dir,
             settings,

@@ -39,11 +39,20 @@ pub(crate) struct Fields {
     pub(crate) body: Field,
     /// Metadata as columns, for filters.
     pub(crate) columns: Field,
-    /// Metadata as JSON, for handing out.
+    /// Metadata as JSON, for handing out; a second value is the client's own source.
     pub(crate) metadata: Field,
+    /// The first of the numbered fields; the others follow it.
+    pub(crate) first_numbered: u32,
 }
 
-pub(crate) fn schema() -> (Schema, Fields) {
+impl Fields {
+    /// The numbered field `number`, which the settings have.
+    pub(crate) fn numbered(&self, number: u8) -> Field {
+        Field::from_field_id(self.first_numbered + u32::from(number))
+    }
+}
+
+pub(crate) fn schema(settings: &IndexSettings) -> (Schema, Fields) {
     let mut builder = Schema::builder();
     // Positions are left out: free text has no phrases.
     let body =
@@ -56,7 +65,17 @@ pub(crate) fn schema() -> (Schema, Fields) {
         body: builder.add_text_field("body", TextOptions::default().set_indexing_options(body)),
         columns: builder.add_json_field("columns", JsonObjectOptions::default().set_fast("raw")),
         metadata: builder.add_text_field("metadata", STORED),
+        // Fields are numbered in the order in which they are added.
+        first_numbered: 7,
     };
+    let numbered = TextFieldIndexing::default()
+        .set_tokenizer(ANALYSIS)
+        .set_index_option(IndexRecordOption::WithFreqsAndPositions);
+    for number in 0..settings.fields {
+        let options = TextOptions::default().set_indexing_options(numbered.clone());
+        let field = builder.add_text_field(&format!("f{number}"), options);
+        debug_assert_eq!(field, fields.numbered(number));
+    }
     (builder.build(), fields)
 }
 
@@ -120,7 +139,7 @@ fn tokenizers(settings: &IndexSettings) -> TokenizerManager {
 
 /// Creates the files of an empty lexical half in an empty folder.
 pub(crate) fn create(dir: &Path, settings: &IndexSettings) -> Result<()> {
-    let (schema, _) = schema();
+    let (schema, _) = schema(settings);
     tantivy::Index::builder()
         .schema(schema)
         .tokenizers(tokenizers(settings))
@@ -134,7 +153,7 @@ pub(crate) fn open(dir: &Path, settings: &IndexSettings) -> Result<tantivy::Inde
     let error = |source| IndexError::lexical("open the lexical half", dir)(source);
     let directory = MmapDirectory::open(dir).map_err(|source| error(source.into()))?;
     let mut index = tantivy::Index::open(directory).map_err(error)?;
-    if index.schema() != schema().0 {
+    if index.schema() != schema(settings).0 {
         return Err(IndexError::corrupt(&dir.join("meta.json"), "the schema of format 1", "another schema"));
     }
     index.set_tokenizers(tokenizers(settings));
@@ -214,7 +233,7 @@ impl Table {
 }
 
 /// The query for a free text, or `None` where no word of it is left after analysis.
-fn query(analysis: &TextAnalyzer, body: Field, text: &str) -> Option<Box<dyn Query>> {
+pub(crate) fn query(analysis: &TextAnalyzer, body: Field, text: &str) -> Option<Box<dyn Query>> {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for word in words(analysis, text) {
         *counts.entry(word).or_default() += 1;
@@ -251,6 +270,16 @@ pub(crate) fn search(
             (Occur::Must, query),
         ])),
     };
+    top(searcher, tables, query.as_ref(), k)
+}
+
+/// The best `k` documents of a query: score descending, then id ascending.
+pub(crate) fn top(
+    searcher: &tantivy::Searcher,
+    tables: &[Arc<Table>],
+    query: &dyn Query,
+    k: usize,
+) -> tantivy::Result<Vec<(f32, DocAddress)>> {
     let living = searcher.num_docs() as usize;
     let wanted = k.min(living);
     if wanted == 0 {
@@ -260,7 +289,7 @@ pub(crate) fn search(
     // is below the k-th: then every document that ties with the k-th is present, and the id decides.
     let mut limit = (wanted + 16).min(living);
     loop {
-        let mut top = searcher.search(query.as_ref(), &TopDocs::with_limit(limit).order_by_score())?;
+        let mut top = searcher.search(query, &TopDocs::with_limit(limit).order_by_score())?;
         let complete = top.len() < limit || limit == living || top[limit - 1].0 < top[wanted - 1].0;
         if complete {
             let id = |address: DocAddress| tables[address.segment_ord as usize].id(address.doc_id);

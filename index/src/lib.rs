@@ -29,13 +29,15 @@ mod reader;
 mod scan;
 mod searcher;
 mod settings;
+mod sort;
+mod structured;
 mod tune;
 mod vectors;
 mod writer;
 
 pub use cache::EmbeddingCache;
 pub use catalog::Catalog;
-pub use document::{Document, Kind, MAX_ID_BYTES, StoredDocument, Value, parse_date};
+pub use document::{Document, Kind, MAX_ID_BYTES, StoredDocument, Value, format_date, parse_date};
 pub use embed::Embedder;
 pub use error::{IndexError, Result};
 pub use filter::Filter;
@@ -45,7 +47,9 @@ pub use index::{Index, IndexStats, OpenOptions, Progress};
 pub use phase::{Hook, Phase};
 pub use reader::JsonLines;
 pub use searcher::{Hit, Mode, Query, Searcher};
-pub use settings::{DenseSettings, FORMAT, IndexSettings, Language};
+pub use settings::{DenseSettings, FORMAT, IndexSettings, Language, MOST_FIELDS};
+pub use sort::{Order, SortKey, SortValue};
+pub use structured::{Clause, Found, FoundHit, Searched};
 pub use tune::{Relevance, Tuned, tune};
 pub use writer::{CommitInfo, Writer};
 

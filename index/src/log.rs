@@ -47,6 +47,10 @@ pub(crate) struct Logged {
     pub(crate) title: String,
     pub(crate) text: String,
     pub(crate) metadata: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub(crate) fields: BTreeMap<u8, String>,
+    #[serde(default)]
+    pub(crate) source: Option<String>,
     /// Written in binary behind the JSON, so that every bit survives.
     #[serde(skip)]
     pub(crate) vector: Option<Vec<f32>>,
@@ -57,11 +61,17 @@ impl Change {
         match self {
             Self::Delete(id) => [b"D", id.as_bytes()].concat(),
             Self::Add(document) => {
-                let json = serde_json::json!({
+                let mut json = serde_json::json!({
                     "id": document.id, "title": document.title, "text": document.text,
                     "metadata": document.metadata,
-                })
-                .to_string();
+                });
+                if !document.fields.is_empty() {
+                    json["fields"] = serde_json::json!(document.fields);
+                }
+                if let Some(source) = &document.source {
+                    json["source"] = serde_json::json!(source);
+                }
+                let json = json.to_string();
                 let vector = document.vector.as_deref().unwrap_or_default();
                 let mut bytes = Vec::with_capacity(5 + json.len() + vector.len() * 4);
                 bytes.push(b'A');

@@ -70,12 +70,14 @@ const KEPT_SELECTIONS: usize = 16;
 
 /// An immutable snapshot; `Send + Sync`, shared by reference counting.
 pub struct Searcher {
-    dir: PathBuf,
-    fields: Fields,
+    pub(crate) dir: PathBuf,
+    pub(crate) fields: Fields,
+    /// How many of [`Fields::numbered`] there are.
+    pub(crate) numbered_fields: u8,
     pub(crate) manifest: Manifest,
-    lexical: tantivy::Searcher,
-    analysis: TextAnalyzer,
-    tables: Vec<Arc<Table>>,
+    pub(crate) lexical: tantivy::Searcher,
+    pub(crate) analysis: TextAnalyzer,
+    pub(crate) tables: Vec<Arc<Table>>,
     vectors: Vec<PlacedSegment>,
     /// Length of the vectors; `None` in a lexical index.
     dimensions: Option<usize>,
@@ -156,6 +158,7 @@ impl Searcher {
         Ok(Some(Self {
             dir: dir.clone(),
             fields: shared.fields,
+            numbered_fields: shared.settings.fields,
             manifest,
             lexical,
             analysis: shared.analysis.clone(),
@@ -372,7 +375,7 @@ impl Searcher {
         Ok(self.find(id)?.is_some())
     }
 
-    fn find(&self, id: &str) -> Result<Option<DocAddress>> {
+    pub(crate) fn find(&self, id: &str) -> Result<Option<DocAddress>> {
         let term = TermQuery::new(Term::from_field_text(self.fields.id, id), IndexRecordOption::Basic);
         let found = self.lexical.search(&term, &DocSetCollector);
         Ok(found.map_err(IndexError::lexical("look up an id", &self.dir))?.into_iter().next())
@@ -384,6 +387,8 @@ impl Searcher {
         let text =
             |field| document.get_first(field).and_then(|value| value.as_str()).unwrap_or("").to_owned();
         let metadata = text(self.fields.metadata);
+        let source = document.get_all(self.fields.metadata).nth(1);
+        let source = source.and_then(|value| value.as_str()).map(str::to_owned);
         let metadata = match metadata.as_str() {
             "" => BTreeMap::new(),
             json => serde_json::from_str(json).map_err(|error| {
@@ -396,6 +401,7 @@ impl Searcher {
             title: text(self.fields.title),
             text: text(self.fields.text),
             metadata,
+            source,
         })
     }
 
@@ -416,7 +422,7 @@ impl Searcher {
         Ok(pairs.iter().map(cosine).collect())
     }
 
-    fn selection(&self, filter: Option<&Filter>) -> Result<Option<Selection>> {
+    pub(crate) fn selection(&self, filter: Option<&Filter>) -> Result<Option<Selection>> {
         let Some(filter) = filter else { return Ok(None) };
         let mut kept = self.selections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, selection)) = kept.iter().find(|(expression, _)| expression == filter.expression()) {

@@ -26,7 +26,19 @@ pub struct IndexSettings {
     pub dense: Option<DenseSettings>,
     /// Metadata types declared beforehand; other names take the type of the first value seen.
     pub metadata: BTreeMap<String, Kind>,
+    /// How many texts of a document can be searched one by one ([`crate::Document::fields`]), with phrases; title
+    /// and text are searched together in any case. At most [`MOST_FIELDS`].
+    // Left out where there are none: settings of before stay what they were, to the checksum.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fields: u8,
 }
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
+/// Most numbered fields: each costs a byte a document even where it is empty.
+pub const MOST_FIELDS: u8 = 64;
 
 /// The dense half of an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +57,7 @@ impl Default for IndexSettings {
             stop_words: true,
             dense: Some(DenseSettings::default()),
             metadata: BTreeMap::new(),
+            fields: 0,
         }
     }
 }
@@ -107,6 +120,13 @@ impl IndexSettings {
                 what: "dimensions",
                 expected: "1 to 65536".to_owned(),
                 got: dense.dimensions.to_string(),
+            });
+        }
+        if MOST_FIELDS < self.fields {
+            return Err(IndexError::Invalid {
+                what: "fields",
+                expected: format!("at most {MOST_FIELDS}"),
+                got: self.fields.to_string(),
             });
         }
         match self.metadata.keys().find(|name| !is_metadata_name(name)) {

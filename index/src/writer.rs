@@ -119,9 +119,14 @@ impl Writer {
         let vector = self.check_vector(&document.id, document.vector.take())?;
         // Last, because it declares the types of new metadata.
         document.check(&mut self.next.metadata)?;
-        let Document { id, title, text, metadata, .. } = document;
+        let Document { id, title, text, metadata, fields, source, .. } = document;
+        if let Some(number) = fields.keys().find(|number| self.shared.settings.fields <= **number) {
+            let expected =
+                format!("fields below {}, as the index was created with", self.shared.settings.fields);
+            return Err(IndexError::Document { id, expected, got: format!("field {number}") });
+        }
         self.shared.hook.reached(Phase::Add);
-        let change = Change::Add(Logged { id, title, text, metadata, vector });
+        let change = Change::Add(Logged { id, title, text, metadata, fields, source, vector });
         self.guarded(|writer| {
             writer.log.append(&change)?;
             writer.stage(change)
@@ -147,6 +152,27 @@ impl Writer {
     pub fn sync(&mut self) -> Result<()> {
         self.alive()?;
         self.guarded(|writer| writer.log.sync())
+    }
+
+    /// The number of the last change, from 1; every change since the index was created has its own.
+    pub fn sequence(&self) -> u64 {
+        self.log.sequence()
+    }
+
+    /// Texts that wait to be encoded.
+    pub fn waiting_texts(&self) -> usize {
+        self.queued_texts
+    }
+
+    /// Whether a document with this id lives, uncommitted changes included.
+    pub fn contains(&self, id: &str) -> Result<bool> {
+        self.exists(id)
+    }
+
+    /// Encodes at most the next `most` waiting documents, so that a commit has less to do.
+    pub fn encode_some(&mut self, most: usize) -> Result<()> {
+        self.alive()?;
+        self.guarded(|writer| writer.encode_queue(most))
     }
 
     /// Makes all changes so far durable and visible, in both halves at once.
@@ -260,8 +286,17 @@ impl Writer {
         made.add_text(fields.title, &document.title);
         made.add_text(fields.text, &document.text);
         made.add_text(fields.body, joined(&document.title, &document.text));
-        if !document.metadata.is_empty() {
+        for (&number, text) in &document.fields {
+            // Of a log that was written under the settings it is read under.
+            made.add_text(fields.numbered(number), text);
+        }
+        if !document.metadata.is_empty() || document.source.is_some() {
             made.add_text(fields.metadata, serde_json::json!(document.metadata).to_string());
+        }
+        if let Some(source) = &document.source {
+            made.add_text(fields.metadata, source);
+        }
+        if !document.metadata.is_empty() {
             let columns = document.metadata.iter().map(|(name, value)| (name.clone(), self.column(value)));
             made.add_object(fields.columns, columns.collect());
         }
@@ -292,17 +327,20 @@ impl Writer {
             }
         };
         self.queue.push((key, queued));
-        if ENCODE_BATCH <= self.queued_texts || 4 * ENCODE_BATCH <= self.queue.len() {
-            self.encode_queue()?;
+        let is_full = ENCODE_BATCH <= self.queued_texts || 4 * ENCODE_BATCH <= self.queue.len();
+        if is_full && !self.shared.defer_encoding {
+            self.encode_queue(usize::MAX)?;
         }
         Ok(())
     }
 
-    /// Encodes what is queued and appends it to the vector segment.
-    fn encode_queue(&mut self) -> Result<()> {
+    /// Encodes the first `most` of what is queued and appends it to the vector segment.
+    fn encode_queue(&mut self, most: usize) -> Result<()> {
         let Some(dense) = self.shared.settings.dense.clone() else { return Ok(()) };
-        let queue = std::mem::take(&mut self.queue);
-        self.queued_texts = 0;
+        let rest = self.queue.split_off(most.min(self.queue.len()));
+        let queue = std::mem::replace(&mut self.queue, rest);
+        let is_text = |(_, queued): &&(u64, Queued)| matches!(queued, Queued::Text(_));
+        self.queued_texts = self.queue.iter().filter(is_text).count();
         let texts: Vec<&str> = queue
             .iter()
             .filter_map(|(_, queued)| match queued {
@@ -360,7 +398,10 @@ impl Writer {
         if changes == 0 {
             return Ok(0);
         }
-        self.encode_queue()?;
+        // In bounded batches also where all of it was left for now.
+        while !self.queue.is_empty() {
+            self.encode_queue(4 * ENCODE_BATCH)?;
+        }
         if let Some(segment) = self.segment.take() {
             self.next.vectors.push(segment.finish()?);
         }

@@ -4,17 +4,16 @@
 //! no policy. Neighbours: [`crate::places`] says where things are, [`crate::commands`] use what this opens.
 
 use std::{
-    cell::{OnceCell, RefCell},
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use indicatif::ProgressBar;
 use orion_host::{
     Change, EmbeddedRetriever, Generate, Host, HostOptions, Manifest, PluginDirectory, Retrieve, Services,
     Strategy, TrustStore,
-    index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions},
+    index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions, Searcher},
     policy::{Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, random_checkpoint, tiny_policy},
 };
 
@@ -52,27 +51,32 @@ pub enum WithoutEncoder {
     Refuse,
 }
 
-/// Opens and keeps what commands need.
+/// Opens and keeps what commands need; shared by reference between threads.
 pub struct Engine<'s> {
     session: &'s Session,
     host: Host,
     plugins: BTreeMap<String, Arc<Strategy>>,
-    directory: OnceCell<Option<PluginDirectory>>,
-    loaded: RefCell<BTreeMap<String, Arc<Strategy>>>,
-    policies: RefCell<BTreeMap<PolicyChoice, Option<LoadedPolicy>>>,
-    encoder: OnceCell<Option<Embedder>>,
+    directory: OnceLock<Option<PluginDirectory>>,
+    loaded: Mutex<BTreeMap<String, Arc<Strategy>>>,
+    policies: Mutex<BTreeMap<PolicyChoice, Option<LoadedPolicy>>>,
+    encoder: OnceLock<Option<Embedder>>,
 }
 
 impl<'s> Engine<'s> {
     /// Makes the host and loads the plugin files; each is known by the name it gives itself.
     pub fn new(session: &'s Session, plugin_files: &[PathBuf]) -> Result<Self, Failure> {
-        let options = HostOptions {
-            cache_folder: Some(session.places.component_cache().to_owned()),
-            // One user, one strategy at a time: resting a failing strategy would only hide its failures.
-            breaker_failures: 0,
-            concurrent_searches: 4,
-            ..HostOptions::default()
-        };
+        // One user, one strategy at a time: resting a failing strategy would only hide its failures.
+        let options = HostOptions { breaker_failures: 0, concurrent_searches: 4, ..HostOptions::default() };
+        Self::with_host(session, plugin_files, options)
+    }
+
+    /// [`Engine::new`] with a host of other size; where compiled components are kept is the session's to say.
+    pub fn with_host(
+        session: &'s Session,
+        plugin_files: &[PathBuf],
+        mut options: HostOptions,
+    ) -> Result<Self, Failure> {
+        options.cache_folder = Some(session.places.component_cache().to_owned());
         let host = Host::new(options).attempt("starting the sandbox")?;
         let mut plugins = BTreeMap::new();
         let trust = session.trusted_keys.as_deref().map(TrustStore::open).transpose();
@@ -88,10 +92,10 @@ impl<'s> Engine<'s> {
             session,
             host,
             plugins,
-            directory: OnceCell::new(),
-            loaded: RefCell::default(),
-            policies: RefCell::default(),
-            encoder: OnceCell::new(),
+            directory: OnceLock::new(),
+            loaded: Mutex::default(),
+            policies: Mutex::default(),
+            encoder: OnceLock::new(),
         })
     }
 
@@ -143,7 +147,9 @@ impl<'s> Engine<'s> {
         if let Some(strategy) = self.directory()?.and_then(|directory| directory.strategy(name)) {
             return Ok(strategy);
         }
-        if let Some(strategy) = self.loaded.borrow().get(name) {
+        // Held while loading, so that nothing is compiled twice.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(strategy) = loaded.get(name) {
             return Ok(Arc::clone(strategy));
         }
         let Some(component) = orion_bundle::component(name) else {
@@ -153,7 +159,7 @@ impl<'s> Engine<'s> {
             .host
             .load_bytes(name, component.bytes)
             .attempt(format!("loading standard strategy `{name}`"))?;
-        self.loaded.borrow_mut().insert(name.to_owned(), Arc::clone(&strategy));
+        loaded.insert(name.to_owned(), Arc::clone(&strategy));
         Ok(strategy)
     }
 
@@ -268,7 +274,16 @@ impl<'s> Engine<'s> {
         policy: Option<&LoadedPolicy>,
         without_encoder: WithoutEncoder,
     ) -> Services {
-        let searcher = index.searcher();
+        self.services_over(index.searcher(), policy, without_encoder)
+    }
+
+    /// [`Engine::services`] over one snapshot.
+    pub fn services_over(
+        &self,
+        searcher: Arc<Searcher>,
+        policy: Option<&LoadedPolicy>,
+        without_encoder: WithoutEncoder,
+    ) -> Services {
         let is_lexical = without_encoder == WithoutEncoder::Substitute && !searcher.can_encode();
         let embedded = EmbeddedRetriever(searcher);
         let retrieve: Arc<dyn Retrieve> =
@@ -278,11 +293,12 @@ impl<'s> Engine<'s> {
 
     /// A policy, loaded once; `None` where none is wanted, or none is embedded in this build.
     pub fn policy(&self, choice: &PolicyChoice) -> Result<Option<LoadedPolicy>, Failure> {
-        if let Some(loaded) = self.policies.borrow().get(choice) {
+        let mut policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = policies.get(choice) {
             return Ok(loaded.clone());
         }
         let loaded = self.load_policy(choice)?;
-        self.policies.borrow_mut().insert(choice.clone(), loaded.clone());
+        policies.insert(choice.clone(), loaded.clone());
         Ok(loaded)
     }
 

@@ -2,8 +2,8 @@
 //!
 //! `main.rs` calls [`run`], and that is all it does. [`args`] is what was typed, [`meant`] what it means,
 //! [`commands`] what is done about it; [`engine`] puts host, index and policy together; [`evaluation`] makes runs
-//! and, apart from that, scores them; [`authoring`] makes plugins; [`adapters`] speak to other
-//! programs; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
+//! and, apart from that, scores them; [`authoring`] makes plugins; [`adapters`] speak to other programs; [`http`]
+//! serves; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
 //! reads the environment.
 
 pub mod adapters;
@@ -15,6 +15,7 @@ pub mod engine;
 pub mod env_vars;
 pub mod evaluation;
 pub mod failure;
+pub mod http;
 pub mod lexical_only;
 pub mod meant;
 pub mod minilm;

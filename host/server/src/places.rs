@@ -54,6 +54,12 @@ impl Places {
         Ok(Self { data, models, components, toolchains })
     }
 
+    /// The same with another data folder; models and compiled components are looked for where they were.
+    #[must_use]
+    pub fn with_data(&self, data: PathBuf) -> Self {
+        Self { data, ..self.clone() }
+    }
+
     /// Where everything that Orion makes is kept.
     pub fn data(&self) -> &Path {
         &self.data

@@ -28,7 +28,10 @@ impl trace::Host for SearchState {
     async fn emit(&mut self, events: Vec<Event>) -> wasmtime::Result<()> {
         self.count_call()?;
         for event in events {
-            self.tree.apply(event, &self.limits)?;
+            let branch = self.tree.apply(event, &self.limits)?;
+            if let Some(observer) = &self.observer {
+                observer(branch);
+            }
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ fn retriever(folder: &std::path::Path) -> EmbeddedRetriever {
     for (id, text, year) in [("a", "red fox", 2019), ("b", "red wine", 2020), ("c", "blue fox fox", 2021)] {
         let metadata = BTreeMap::from([("year".to_owned(), Value::Number(f64::from(year)))]);
         let (id, title, text) = (id.to_owned(), format!("on {id}"), text.to_owned());
-        writer.add(Document { id, title, text, metadata, vector: None }).expect("added");
+        writer.add(Document { id, title, text, metadata, ..Document::default() }).expect("added");
     }
     writer.commit().expect("committed");
     EmbeddedRetriever(index.refresh().expect("a snapshot"))

@@ -1,11 +1,12 @@
 //! A polite search from end to end: answer, trace, cost, fallbacks, recording and replay.
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::common::{FakeRetrieve, hits, hostile_component, options, services};
 use orion_host::contract::{Document, Query, Retriever, Turn};
 use orion_host::{
-    BoxFuture, CancelToken, DegradedKind, Hit, Host, HostOptions, Judge, JudgeContext, Limits, Metered,
-    OptionError, Recording, ReplayError, Request, Retrieve, ServiceError, Services, Strategy, Usage,
+    BoxFuture, Branch, BranchObserver, CancelToken, DegradedKind, Hit, Host, HostOptions, Judge,
+    JudgeContext, Limits, Metered, OptionError, Recording, ReplayError, Request, Retrieve, ServiceError,
+    Services, Strategy, Usage,
 };
 
 fn stage() -> &'static (Host, Arc<Strategy>) {
@@ -49,6 +50,29 @@ fn a_search_is_answered_with_tree_and_cost() {
     let text = serde_json::to_string(&outcome).expect("an outcome is data");
     let read: orion_host::Outcome = serde_json::from_str(&text).expect("and can be read back");
     assert_eq!(read.trace, outcome.trace);
+}
+
+/// Every state of every branch is told in order, and the last one of each is the tree.
+#[test]
+fn an_observer_sees_the_tree_grow() {
+    let (host, strategy) = stage();
+    let cancel = CancelToken::new();
+    let told: Arc<Mutex<Vec<Branch>>> = Arc::default();
+    let kept = Arc::clone(&told);
+    let observer: BranchObserver =
+        Arc::new(move |branch: &Branch| kept.lock().expect("a list").push(branch.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("threads");
+    let (services, limits) = (services(&cancel), Limits::unhurried());
+    let request = request("polite_with_policy");
+    let search = host.search_observed(strategy, request, &services, &limits, cancel, observer);
+    let outcome = runtime.block_on(search);
+    let told = told.lock().expect("a list");
+    assert!(told[0].hits.is_empty() && told[0].confidence.is_none() && !told[0].chosen);
+    for branch in &outcome.trace.branches {
+        let states: Vec<&Branch> = told.iter().filter(|one| one.branch == branch.branch).collect();
+        assert_eq!(states.last(), Some(&branch));
+        assert!(3 <= states.len(), "{states:?}");
+    }
 }
 
 #[test]

@@ -75,7 +75,9 @@ pub(crate) fn apply(writer: &mut Writer, (id, text): &Change) {
     // Some documents bring their vector, others are encoded.
     let own = (text.len() % 2 == 0).then(|| vector(text));
     let (id, text) = (id.clone(), text.clone());
-    writer.add(Document { id, title: String::new(), text, metadata, vector: own }).unwrap();
+    writer
+        .add(Document { id, title: String::new(), text, metadata, vector: own, ..Document::default() })
+        .unwrap();
 }
 
 pub(crate) fn change_model(model: &mut Model, batch: &[Change]) {

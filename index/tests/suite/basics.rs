@@ -23,7 +23,7 @@ fn fill(writer: &mut Writer) {
             ("tags".to_owned(), Value::Keywords(vec![lang.to_owned(), id.to_owned()])),
         ]);
         let (id, title, text) = (id.to_owned(), title.to_owned(), text.to_owned());
-        writer.add(Document { id, title, text, metadata, vector: None }).unwrap();
+        writer.add(Document { id, title, text, metadata, ..Document::default() }).unwrap();
     }
 }
 

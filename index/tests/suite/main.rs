@@ -4,4 +4,5 @@ mod basics;
 mod common;
 mod damage;
 mod services;
+mod structured;
 mod twins;

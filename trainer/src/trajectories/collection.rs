@@ -66,8 +66,7 @@ pub fn open_index(
                 id: document.id.clone(),
                 title: document.title.clone(),
                 text: document.text.clone(),
-                metadata: BTreeMap::new(),
-                vector: None,
+                ..Document::default()
             })
             .map_err(index_error)?;
     }

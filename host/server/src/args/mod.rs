@@ -13,6 +13,7 @@ mod index;
 mod operate;
 mod plugin;
 mod search;
+mod serve;
 
 pub use index::{IndexCommand, LanguageChoice};
 pub use operate::{
@@ -23,6 +24,7 @@ pub use plugin::{
     PluginReplayArgs, PluginRunArgs, PluginTestArgs,
 };
 pub use search::{BudgetArgs, DemoArgs, EvalArgs, PlotArgs, SearchArgs, StrategyArgs};
+pub use serve::ServeArgs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -140,6 +142,8 @@ pub enum Command {
     /// Hold a policy checkpoint against recorded numbers
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
+    /// Serve indexes over HTTP, as OpenSearch's clients speak it
+    Serve(ServeArgs),
     /// Say what this machine offers and what Orion found on it
     #[command(after_help = "Examples:\n  orion doctor\n  orion doctor --json")]
     Doctor,

@@ -12,8 +12,11 @@ mod plot;
 mod plugin;
 mod policy;
 mod search;
+mod serve;
 mod strategies;
 mod tune;
+
+pub(crate) use strategies::to_json as strategy_json;
 
 use std::path::PathBuf;
 
@@ -22,6 +25,7 @@ use orion_host::DirectoryOptions;
 use crate::{Verdict, args::Command, failure::Failure, places::Places, terminal::Terminal};
 
 /// What every command starts from.
+#[derive(Clone)]
 pub struct Session {
     /// Folders.
     pub places: Places,
@@ -53,5 +57,6 @@ pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure>
         Command::Plugin(command) => plugin::run(command, session),
         Command::Policy(command) => policy::run(&command, session),
         Command::Doctor => doctor::run(session),
+        Command::Serve(args) => serve::run(&args, session),
     }
 }

@@ -40,7 +40,8 @@ pub(super) fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-fn to_json(strategy: &Strategy) -> serde_json::Value {
+/// A strategy as programs read it.
+pub(crate) fn to_json(strategy: &Strategy) -> serde_json::Value {
     let description = strategy.description();
     let parameters: Vec<serde_json::Value> = description
         .parameters

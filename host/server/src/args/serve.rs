@@ -1,0 +1,22 @@
+//! `orion serve` as typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `orion serve`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  orion serve\n  orion serve --example > orion.toml\n  orion serve --config orion.toml --check\n  orion serve --config orion.toml"
+)]
+pub struct ServeArgs {
+    /// The configuration [default: listen on 127.0.0.1:9200, the usual data folder, no keys]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the configuration and end
+    #[arg(long)]
+    pub check: bool,
+    /// Print a whole configuration with comments and end
+    #[arg(long, conflicts_with_all = ["config", "check"])]
+    pub example: bool,
+}

@@ -1,0 +1,33 @@
+//! `orion serve`: the configuration, then [`crate::http`] until a signal ends it.
+
+use super::Session;
+use crate::{
+    Verdict,
+    args::ServeArgs,
+    failure::Failure,
+    http::{
+        self,
+        config::{Config, EXAMPLE},
+    },
+};
+
+pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failure> {
+    if args.example {
+        session.terminal.print(EXAMPLE)?;
+        return Ok(Verdict::Answered);
+    }
+    let config = match &args.config {
+        Some(file) => Config::read(file)?,
+        None => Config::default(),
+    };
+    if args.check {
+        let keys = config.keys.len();
+        if session.terminal.json {
+            session.terminal.print_json(&serde_json::json!({ "listen": config.listen, "keys": keys }))?;
+        } else {
+            session.terminal.print(&format!("sound: listens on {}, {keys} keys\n", config.listen))?;
+        }
+        return Ok(Verdict::Answered);
+    }
+    http::serve(config, args.config.clone(), session.clone())
+}

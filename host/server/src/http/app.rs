@@ -1,0 +1,293 @@
+//! What all requests share: the engine, the open indexes, pipelines, cursors, keys, bounds, counters.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::http::StatusCode;
+use orion_host::index::{Catalog, EmbeddingCache, IndexSettings, MOST_FIELDS, OpenOptions};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{
+    collection::{Collection, Meta, WriteBounds},
+    config::Config,
+    cursors::Cursors,
+    error::ApiError,
+    keys::Key,
+    metrics::Metrics,
+    pipelines::Pipelines,
+};
+use crate::{
+    engine::{Engine, LoadedPolicy},
+    failure::{Explain, Failure},
+    meant::PolicyChoice,
+};
+
+/// Memory that a writer gathers segments in; every index that is written to has one.
+const WRITER_MEMORY_BYTES: usize = 48 << 20;
+/// Blocking searches at once: a few more than processors, so that one that waits for a disk does not hold up others.
+const BLOCKING_SEARCHES: usize = 8;
+
+/// The server's state.
+pub struct App {
+    /// Strategies, policies, the encoder, the host.
+    pub engine: Engine<'static>,
+    /// The configuration of the moment.
+    config: RwLock<Arc<Config>>,
+    keys: RwLock<Arc<Vec<Arc<Key>>>>,
+    catalog: Catalog,
+    cache: Option<Arc<EmbeddingCache>>,
+    collections: RwLock<BTreeMap<String, Arc<Collection>>>,
+    /// Held while an index is made or deleted: one at a time.
+    changing: Mutex<()>,
+    /// Search pipelines.
+    pub pipelines: Pipelines,
+    /// Scrolls and points in time.
+    pub cursors: Cursors,
+    /// Counters.
+    pub metrics: Metrics,
+    blocking: Semaphore,
+    adaptive: Semaphore,
+    adaptive_waiting: AtomicUsize,
+    adaptive_most: usize,
+    /// Whether requests other than health checks are answered.
+    pub ready: AtomicBool,
+}
+
+impl App {
+    /// Everything but the indexes, which [`App::open_indexes`] opens.
+    pub fn new(
+        engine: Engine<'static>,
+        config: Config,
+        data: PathBuf,
+        catalog: Catalog,
+        cache: PathBuf,
+    ) -> Result<Self, Failure> {
+        let most = config.bounds.adaptive_searches as usize;
+        let salt = format!("{} {}", super::now_ms(), std::process::id());
+        let cache = match engine.encoder()? {
+            Some(_) => Some(Arc::new(EmbeddingCache::open(&cache).attempt("opening the embedding cache")?)),
+            None => None,
+        };
+        Ok(Self {
+            engine,
+            keys: RwLock::new(Arc::new(keys_of(&config))),
+            catalog,
+            cache,
+            collections: RwLock::default(),
+            changing: Mutex::new(()),
+            pipelines: Pipelines::open(data.join("pipelines.json"))?,
+            cursors: Cursors::new(config.bounds.cursors as usize, salt),
+            metrics: Metrics::default(),
+            blocking: Semaphore::new(BLOCKING_SEARCHES),
+            adaptive: Semaphore::new(most),
+            adaptive_waiting: AtomicUsize::new(0),
+            adaptive_most: most,
+            ready: AtomicBool::new(false),
+            config: RwLock::new(Arc::new(config)),
+        })
+    }
+
+    /// The configuration of the moment.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys of the moment.
+    pub fn keys(&self) -> Arc<Vec<Arc<Key>>> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another configuration; what needs a restart stays as it was.
+    pub fn reconfigure(&self, config: Config) {
+        self.cursors.set_most(config.bounds.cursors as usize);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys_of(&config));
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        for collection in self.all_collections() {
+            collection.set_bounds(self.write_bounds());
+        }
+    }
+
+    fn write_bounds(&self) -> WriteBounds {
+        let bounds = &self.config().bounds;
+        WriteBounds {
+            waiting: bounds.waiting_documents as usize,
+            refresh: Duration::from_millis(bounds.refresh_ms),
+        }
+    }
+
+    fn open_options(&self) -> Result<OpenOptions, Failure> {
+        Ok(OpenOptions {
+            encoder: self.engine.encoder()?,
+            cache: self.cache.clone(),
+            writer_memory_bytes: WRITER_MEMORY_BYTES,
+            defer_encoding: true,
+            ..OpenOptions::default()
+        })
+    }
+
+    /// Opens all indexes of the data folder; what was acknowledged before a crash is committed on the way.
+    pub fn open_indexes(&self) -> Result<(), Failure> {
+        for name in self.catalog.names().attempt("listing indexes")? {
+            let attempted = || format!("opening index `{name}`");
+            let index = self.catalog.index(&name, self.open_options()?).attempt(attempted())?;
+            let collection = Collection::start(&name, index, None, self.write_bounds());
+            let collection =
+                collection.map_err(|error| Failure::new(format!("{}: {}", attempted(), error.reason)))?;
+            self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(name, collection);
+        }
+        self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends all writers.
+    pub fn stop(&self) {
+        self.ready.store(false, Ordering::Release);
+        self.all_collections().iter().for_each(|collection| collection.stop());
+    }
+
+    /// All open indexes, by name.
+    pub fn all_collections(&self) -> Vec<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// An index by name.
+    pub fn find(&self, name: &str) -> Option<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Exactly one index.
+    pub fn one_collection(&self, name: &str) -> Result<Arc<Collection>, ApiError> {
+        let mut found = self.collections(name)?;
+        match found.len() {
+            1 => Ok(found.swap_remove(0)),
+            count => Err(ApiError::illegal(format!(
+                "[{name}] names {count} indices: only one can be searched at once"
+            ))),
+        }
+    }
+
+    /// The indexes that a list of names and patterns stands for.
+    pub fn collections(&self, names: &str) -> Result<Vec<Arc<Collection>>, ApiError> {
+        let all = self.collections.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: BTreeMap<&str, Arc<Collection>> = BTreeMap::new();
+        for name in names.split(',') {
+            if name == "_all" || name.contains('*') {
+                let pattern = if name == "_all" { "*" } else { name };
+                let fitting = all.iter().filter(|(known, _)| super::search_fits(pattern, known));
+                found.extend(fitting.map(|(known, collection)| (known.as_str(), Arc::clone(collection))));
+            } else {
+                let (known, collection) = all.get_key_value(name).ok_or_else(|| ApiError::no_index(name))?;
+                found.insert(known, Arc::clone(collection));
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Makes an index.
+    pub fn create(&self, name: &str, meta: Meta) -> Result<Arc<Collection>, ApiError> {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.find(name).is_some() {
+            let mut error = ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "resource_already_exists_exception",
+                format!("index [{name}] already exists"),
+            );
+            error.more.insert("index".to_owned(), serde_json::json!(name));
+            return Err(error);
+        }
+        let options = self.open_options().map_err(|failure| ApiError::fault(failure.to_string()))?;
+        let base =
+            if options.encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
+        let settings = IndexSettings { metadata: meta.mapping.kinds(), fields: MOST_FIELDS, ..base };
+        let index = self.catalog.create(name, &settings, options)?;
+        let collection = Collection::start(name, index, Some(meta), self.write_bounds())?;
+        let mut all = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(name.to_owned(), Arc::clone(&collection));
+        Ok(collection)
+    }
+
+    /// Deletes an index.
+    pub fn delete(&self, name: &str) -> Result<(), ApiError> {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let collection = removed.ok_or_else(|| ApiError::no_index(name))?;
+        collection.stop();
+        self.cursors.forget(name);
+        if let Err(error) = self.catalog.delete(name) {
+            // Still there, so still served.
+            let index = collection.index.clone();
+            let meta = (*collection.meta()).clone();
+            let again = Collection::start(name, index, Some(meta), self.write_bounds())?;
+            self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), again);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Runs work that computes or reads files, off the threads that serve.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let closed = |_| ApiError::fault("the server is stopping");
+        let _permit = self.blocking.acquire().await.map_err(closed)?;
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(panic) => Err(ApiError::fault(format!("the request did not end: {panic}"))),
+        }
+    }
+
+    /// A place for an adaptive search; as many wait as run, the rest is refused.
+    pub async fn adaptive_place(&self) -> Result<SemaphorePermit<'_>, ApiError> {
+        if let Ok(permit) = self.adaptive.try_acquire() {
+            return Ok(permit);
+        }
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let before = self.adaptive_waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.adaptive_waiting);
+        if self.adaptive_most <= before {
+            return Err(ApiError::overloaded(format!(
+                "rejected execution: {0} adaptive searches run and {0} wait",
+                self.adaptive_most
+            )));
+        }
+        self.adaptive.acquire().await.map_err(|_| ApiError::fault("the server is stopping"))
+    }
+
+    /// A policy by the name that requests may use.
+    pub fn policy(&self, name: &str) -> Result<Option<LoadedPolicy>, ApiError> {
+        let config = self.config();
+        let choice = match name {
+            "nano" => PolicyChoice::Nano,
+            "none" => PolicyChoice::None,
+            other => match config.adaptive.policies.get(other) {
+                Some(choice) => choice.clone(),
+                None => {
+                    let mut known = vec!["nano", "none"];
+                    known.extend(config.adaptive.policies.keys().map(String::as_str));
+                    return Err(ApiError::illegal(format!(
+                        "adaptive: policy: expected one of [{}], got [{other}]",
+                        known.join(", ")
+                    )));
+                }
+            },
+        };
+        self.engine.policy(&choice).map_err(|failure| ApiError::fault(failure.causes().join(": ")))
+    }
+}
+
+fn keys_of(config: &Config) -> Vec<Arc<Key>> {
+    config.keys.iter().cloned().map(|key| Arc::new(Key::new(key))).collect()
+}

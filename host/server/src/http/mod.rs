@@ -1,0 +1,150 @@
+//! `orion serve`: the operators' HTTP server, in OpenSearch's conventions.
+//!
+//! `routes.rs` says which handler answers what; `app.rs` is what they share; `collection.rs` and `writing.rs` own one
+//! index each; `search/` is the query language; `adaptive.rs` puts strategies behind it. Work that computes or reads
+//! files runs on blocking threads, everything that waits has a bound, and an error has OpenSearch's shape.
+//! Neighbours: [`crate::engine`] holds strategies, policies and the encoder.
+
+pub mod adaptive;
+pub mod app;
+pub mod bulk;
+pub mod call;
+pub mod collection;
+pub mod config;
+pub mod cursors;
+pub mod documents;
+pub mod entry;
+pub mod error;
+pub mod health;
+pub mod indices;
+pub mod keys;
+mod logs;
+pub mod mapping;
+pub mod metrics;
+pub mod persist;
+pub mod pipelines;
+pub mod reply;
+pub mod routes;
+pub mod search;
+mod signals;
+pub mod stream;
+mod tls;
+mod writing;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::Router;
+use orion_host::HostOptions;
+
+use crate::{
+    Verdict,
+    commands::Session,
+    engine::Engine,
+    failure::{Explain, Failure},
+    http::{app::App, config::Config},
+};
+
+pub(crate) use search::fits as search_fits;
+
+/// Milliseconds since 1970: shown to clients and part of cursors' ids, never of a ranking.
+#[expect(clippy::disallowed_methods, reason = "told to clients, in no result")]
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Serves until a signal ends it. `file` is read again on SIGHUP.
+pub fn serve(config: Config, file: Option<PathBuf>, mut session: Session) -> Result<Verdict, Failure> {
+    let log = logs::start(&config);
+    if let Some(data) = &config.data {
+        session.places = session.places.with_data(data.clone());
+    }
+    // It lives as long as the process, which serves until it ends.
+    let session: &'static Session = Box::leak(Box::new(session));
+    let data = session.places.data().to_owned();
+    std::fs::create_dir_all(&data).attempt(format!("creating `{}`", data.display()))?;
+    let options =
+        HostOptions { concurrent_searches: config.bounds.adaptive_searches as u32, ..HostOptions::default() };
+    let engine = Engine::with_host(session, &[], options)?;
+    engine.warn_without_encoder()?;
+    let tls = config.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .attempt("starting the server's threads")?;
+    let app = Arc::new(App::new(
+        engine,
+        config,
+        data,
+        session.places.catalog()?,
+        session.places.embedding_cache(),
+    )?);
+    let served = runtime.block_on(run(&app, tls, file, &log));
+    app.stop();
+    // Work that still runs was given its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    served.map(|()| Verdict::Answered)
+}
+
+async fn run(
+    app: &Arc<App>,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    file: Option<PathBuf>,
+    log: &logs::Level,
+) -> Result<(), Failure> {
+    let config = app.config();
+    let listener = tokio::net::TcpListener::bind(config.listen)
+        .await
+        .attempt(format!("listening on {}", config.listen))?;
+    let address = listener.local_addr().attempt("asking for the server's own address")?;
+    let router = router(app);
+    let (mut signals, ended) = signals::Signals::start()?;
+    let listener = tls::Accepting::start(listener, tls, config.bounds.connections as usize);
+    let server = axum::serve(listener, router).with_graceful_shutdown(ended);
+    let mut server = tokio::spawn(async move { server.await });
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    tracing::info!(address = %address, "listening on {scheme}://{address}");
+    let opening = Arc::clone(app);
+    let opened = tokio::task::spawn_blocking(move || opening.open_indexes()).await;
+    opened.attempt("opening indexes")??;
+    tracing::info!(indexes = app.all_collections().len(), "ready");
+    while let Some(signal) = signals.next().await {
+        match signal {
+            signals::Signal::Reload => reload(app, file.as_ref(), log),
+            signals::Signal::End => break,
+        }
+    }
+    app.ready.store(false, std::sync::atomic::Ordering::Release);
+    tracing::info!("draining");
+    let drain = Duration::from_millis(app.config().bounds.drain_ms);
+    match tokio::time::timeout(drain, &mut server).await {
+        Ok(ended) => ended.attempt("serving")?.attempt("serving"),
+        Err(_) => {
+            tracing::warn!("requests still ran when their time was over");
+            server.abort();
+            Ok(())
+        }
+    }
+}
+
+/// Everything that is served; pages of other modules are merged here.
+fn router(app: &Arc<App>) -> Router {
+    Router::new().fallback(entry::handle).with_state(Arc::clone(app))
+}
+
+fn reload(app: &Arc<App>, file: Option<&PathBuf>, log: &logs::Level) {
+    let Some(file) = file else { return };
+    match Config::read(file) {
+        Ok(config) => {
+            log.set(&config);
+            app.reconfigure(config);
+            if let Ok(Some(directory)) = app.engine.directory()
+                && let Err(error) = directory.refresh(app.engine.host())
+            {
+                tracing::error!("plugins were not loaded again: {error}");
+            }
+            tracing::info!("configuration read again");
+        }
+        Err(failure) => tracing::error!("configuration stays as it was: {}", failure.causes().join(": ")),
+    }
+}

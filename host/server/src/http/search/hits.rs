@@ -1,0 +1,154 @@
+//! Hits as replies show them: ids, scores, filtered sources, marks.
+
+use std::collections::BTreeSet;
+
+use orion_host::index::{Clause, Searcher};
+use serde_json::{Map, Value, json};
+
+use super::{
+    body::{SearchBody, SourceFilter},
+    highlight::Highlight,
+};
+use crate::http::{collection::Kept, error::ApiError};
+
+/// One document of a ranking.
+pub struct Ranked {
+    /// Its id.
+    pub id: String,
+    /// Its score, where there is one.
+    pub score: Option<f32>,
+    /// What it was sorted by.
+    pub sort: Vec<Value>,
+}
+
+/// The `hits` array.
+pub fn shown(
+    index: &str,
+    searcher: &Searcher,
+    ranked: &[Ranked],
+    search: &SearchBody,
+    words: &BTreeSet<String>,
+    clause: Option<&Clause>,
+) -> Result<Vec<Value>, ApiError> {
+    let ids: Vec<&str> = ranked.iter().map(|one| one.id.as_str()).collect();
+    let documents = searcher.documents(&ids)?;
+    let mut hits = Vec::with_capacity(ranked.len());
+    for (one, document) in ranked.iter().zip(documents) {
+        let Some(document) = document else { continue };
+        let kept = Kept::of_document(document);
+        let source = kept.object();
+        let mut hit = json!({ "_index": index, "_id": one.id, "_score": one.score });
+        if search.versions.0 {
+            hit["_version"] = json!(kept.version);
+        }
+        if search.versions.1 {
+            hit["_seq_no"] = json!(kept.sequence);
+            hit["_primary_term"] = json!(1);
+        }
+        if let Some(marks) =
+            search.highlight.as_ref().map(|highlight: &Highlight| highlight.mark(searcher, words, &source))
+            && marks.as_object().is_some_and(|marks| !marks.is_empty())
+        {
+            hit["highlight"] = marks;
+        }
+        if let Some(part) = filtered(source, &search.source) {
+            hit["_source"] = Value::Object(part);
+        }
+        if !one.sort.is_empty() {
+            hit["sort"] = json!(one.sort);
+        }
+        if let (true, Some(clause)) = (search.explain, clause)
+            && let Some(explanation) = searcher.explain(clause, &one.id)?
+        {
+            hit["_explanation"] = explanation;
+        }
+        hits.push(hit);
+    }
+    Ok(hits)
+}
+
+/// Whether a dotted name fits a pattern with `*`, or lies below it.
+pub fn fits(pattern: &str, name: &str) -> bool {
+    fn glob(pattern: &[u8], name: &[u8]) -> bool {
+        // The last star seen, and how much of the name it has taken.
+        let (mut p, mut n, mut star) = (0, 0, None);
+        while n < name.len() {
+            if p < pattern.len() && pattern[p] == b'*' {
+                star = Some((p, n));
+                p += 1;
+            } else if p < pattern.len() && pattern[p] == name[n] {
+                p += 1;
+                n += 1;
+            } else if let Some((at, taken)) = star {
+                star = Some((at, taken + 1));
+                p = at + 1;
+                n = taken + 1;
+            } else {
+                return false;
+            }
+        }
+        pattern[p..].iter().all(|byte| *byte == b'*')
+    }
+    glob(pattern.as_bytes(), name.as_bytes())
+        || name.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The wanted parts of a source; `None` where none is wanted.
+pub fn filtered(source: Map<String, Value>, filter: &SourceFilter) -> Option<Map<String, Value>> {
+    match filter {
+        SourceFilter::All => Some(source),
+        SourceFilter::Nothing => None,
+        SourceFilter::Parts(includes, excludes) => Some(part(source, "", includes, excludes)),
+    }
+}
+
+fn part(
+    source: Map<String, Value>,
+    prefix: &str,
+    includes: &[String],
+    excludes: &[String],
+) -> Map<String, Value> {
+    let mut kept = Map::new();
+    for (name, value) in source {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if excludes.iter().any(|pattern| fits(pattern, &path)) {
+            continue;
+        }
+        let is_wanted = includes.is_empty() || includes.iter().any(|pattern| fits(pattern, &path));
+        match value {
+            Value::Object(inner) => {
+                let inner = part(inner, &path, if is_wanted { &[] } else { includes }, excludes);
+                if is_wanted || !inner.is_empty() {
+                    kept.insert(name, Value::Object(inner));
+                }
+            }
+            value if is_wanted => {
+                kept.insert(name, value);
+            }
+            _ => {}
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_filtered_by_path() {
+        let source = json!({ "title": "t", "user": { "name": "n", "age": 3 }, "tags": [1] });
+        let check = |includes: &[&str], excludes: &[&str], expected: Value| {
+            let own = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+            let filter = SourceFilter::Parts(own(includes), own(excludes));
+            let got = filtered(source.as_object().unwrap().clone(), &filter).unwrap();
+            assert_eq!(Value::Object(got), expected, "{includes:?} {excludes:?}");
+        };
+        check(&["title"], &[], json!({ "title": "t" }));
+        check(&["t*"], &["tags"], json!({ "title": "t" }));
+        check(&["user"], &["*.age"], json!({ "user": { "name": "n" } }));
+        check(&["user.name"], &[], json!({ "user": { "name": "n" } }));
+        check(&[], &["user"], json!({ "title": "t", "tags": [1] }));
+        check(&["nothing"], &[], json!({}));
+    }
+}

@@ -1,0 +1,12 @@
+//! `_search` and its relatives: from a body to a reply.
+
+pub mod body;
+pub mod compile;
+pub mod dsl;
+mod highlight;
+mod hits;
+mod run;
+mod strings;
+
+pub use hits::{filtered, fits};
+pub use run::{Seen, count, envelope, msearch, plain, ranked_hits, search};

@@ -1,0 +1,95 @@
+"""What the guides of opensearch-py show, against the server on the given port of this machine."""
+
+import sys
+
+from opensearchpy import ConflictError, NotFoundError, OpenSearch, RequestError, helpers
+
+client = OpenSearch(hosts=[{"host": "127.0.0.1", "port": int(sys.argv[1])}], timeout=300)
+assert client.info()["version"]["distribution"] == "opensearch"
+assert client.ping()
+
+index = "python-test-index"
+made = client.indices.create(index, body={"settings": {"index": {"number_of_shards": 4}}})
+assert made["acknowledged"] and client.indices.exists(index=index)
+try:
+    client.indices.create(index)
+    raise AssertionError("made twice")
+except RequestError as error:
+    assert error.error == "resource_already_exists_exception"
+
+# Document life cycle.
+document = {"title": "Moneyball", "director": "Bennett Miller", "year": "2011"}
+assert client.index(index=index, body=document, id="1", refresh=True)["result"] == "created"
+assert client.get(index=index, id="1")["_source"] == document
+assert client.exists(index=index, id="1")
+client.update(index=index, id="1", body={"doc": {"year": 2012}})
+assert client.get(index=index, id="1", _source_includes=["year"])["_source"] == {"year": 2012}
+try:
+    client.create(index=index, id="1", body=document)
+    raise AssertionError("created twice")
+except ConflictError as error:
+    assert error.status_code == 409
+found = client.mget(index=index, body={"docs": [{"_id": "1"}, {"_id": "2"}]})["docs"]
+assert [one["found"] for one in found] == [True, False]
+response = client.search(
+    index=index,
+    body={"size": 5, "query": {"multi_match": {"query": "miller", "fields": ["title^2", "director"]}}},
+)
+assert response["hits"]["hits"][0]["_id"] == "1"
+assert client.delete(index=index, id="1", refresh=True)["result"] == "deleted"
+try:
+    client.get(index=index, id="1")
+    raise AssertionError("found again")
+except NotFoundError as error:
+    assert error.status_code == 404
+
+# Bulk, with the helpers.
+actions = ({"_index": index, "_id": number, "title": f"film {number}", "number": 1900 + number} for number in range(120))
+assert helpers.bulk(client, actions, chunk_size=50, refresh=True) == (120, [])
+ok, failed = helpers.bulk(
+    client,
+    [
+        {"_op_type": "create", "_index": index, "_id": 7, "title": "again"},
+        {"_op_type": "delete", "_index": index, "_id": 8},
+        {"_op_type": "update", "_index": index, "_id": 9, "doc": {"title": "changed"}},
+    ],
+    raise_on_error=False,
+    refresh=True,
+)
+assert ok == 2 and failed[0]["create"]["status"] == 409
+assert client.count(index=index)["count"] == 119
+assert client.get(index=index, id=9)["_source"]["title"] == "changed"
+
+# Search, scroll, msearch, point in time.
+page = client.search(index=index, q="title:film", size=2, sort="number:desc")
+assert [hit["_id"] for hit in page["hits"]["hits"]] == ["119", "118"]
+ids = {hit["_id"] for hit in helpers.scan(client, index=index, size=25, query={"query": {"match_all": {}}})}
+assert len(ids) == 119 and "8" not in ids
+both = client.msearch(
+    body=[{"index": index}, {"query": {"term": {"number": 1950}}}, {"index": index}, {"query": {"range": {"number": {"lt": 1905}}}}]
+)
+assert [one["hits"]["total"]["value"] for one in both["responses"]] == [1, 5]
+pit = client.create_pit(index=index, params={"keep_alive": "1m"})["pit_id"]
+body = {"size": 50, "pit": {"id": pit, "keep_alive": "1m"}, "sort": [{"number": "asc"}]}
+seen = []
+while hits := client.search(body=body)["hits"]["hits"]:
+    seen += [hit["_id"] for hit in hits]
+    body["search_after"] = hits[-1]["sort"]
+assert len(seen) == 119 and seen[0] == "0"
+assert client.delete_pit(body={"pit_id": [pit]})["pits"][0]["successful"]
+
+# Search pipelines, the adaptive one among them.
+client.search_pipeline.put(id="mine", body={"request_processors": [{"adaptive": {"strategy": "lexical", "trace": True}}]})
+assert "mine" in client.search_pipeline.get(id="mine")
+reply = client.search(index=index, body={"query": {"match": {"title": "changed"}}}, params={"search_pipeline": "mine"})
+assert reply["hits"]["hits"][0]["_id"] == "9" and reply["ext"]["adaptive"]["tree"]["branches"]
+client.search_pipeline.delete(id="mine")
+
+# Mappings, settings, the list of indices, clean-up.
+client.indices.put_mapping(index=index, body={"properties": {"kind": {"type": "keyword"}}})
+assert client.indices.get_mapping(index=index)[index]["mappings"]["properties"]["kind"]["type"] == "keyword"
+assert client.cat.indices(format="json")[0]["docs.count"] == "119"
+assert client.cluster.health()["status"] == "green"
+assert client.indices.delete(index=index)["acknowledged"]
+assert not client.indices.exists(index=index)
+print("all done")
