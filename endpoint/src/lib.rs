@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn addresses_are_http_and_end_without_a_slash() {
         assert_eq!(base_address("http://127.0.0.1:8000/v1/"), Some("http://127.0.0.1:8000/v1"));
-        assert_eq!(base_address("https://host/v1"), Some("https://host/v1"));
+        assert_eq!(base_address("https://127.0.0.1/v1"), Some("https://127.0.0.1/v1"));
         assert_eq!(base_address("ftp://host"), None);
         assert_eq!(base_address("runs/final"), None);
     }

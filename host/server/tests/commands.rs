@@ -84,6 +84,7 @@ fn the_short_help() {
           index       Make, fill, look at and remove named indexes
           search      Search an index with a strategy
           eval        Measure strategies on a judged collection: Table A
+          plot        Draw the tables of earlier evaluations: quality, behaviour turn by turn
           strategies  List strategies with their parameters
           models      Get and locate the dense encoder
           plugin      Test, run, replay and time strategies from component files

@@ -1,4 +1,4 @@
-//! A model behind an OpenAI-compatible address as the policy of any strategy: `--policy http://host:8000/v1#MODEL`.
+//! A model behind an OpenAI-compatible address as the policy of any strategy: `--policy http://127.0.0.1:8000/v1#MODEL`.
 //!
 //! `/completions` is spoken, not chat: a branch is a text, and its perplexity needs the log-probabilities of a prompt's
 //! own tokens (`echo` with `logprobs`), which chat interfaces do not give. The model reads a few worked lines and then
