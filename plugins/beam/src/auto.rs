@@ -1,12 +1,12 @@
 //! `auto`: one look first, adaptive search only where that looks weak.
 //!
-//! The first look is the router's (`orion_sdk::signals`): two lookups, no language model. A logistic model over the same
-//! signals says how likely no relevant document is among its first ten; at `threshold` and above the tree of `beam` goes
+//! The first look is the hybrid ranking, made of two lookups and no language model (with `route`, the router's). A logistic
+//! model over what both found (`orion_sdk::signals`) says how likely no relevant document is among its first ten; at `threshold` and above the tree of `beam` goes
 //! on from there, and below it the first ranking is the answer, at a hundredth of the cost. The model is calibrated on
 //! the permitted training queries (`orion-train router`), so the threshold is a probability.
 
 use orion_sdk::parameters::Number;
-use orion_sdk::signals::{DENSE_SHARE, Routed, WEAKNESS, logistic, route};
+use orion_sdk::signals::{Routed, WEAKNESS, logistic, route};
 use orion_sdk::{
     Description, Error, Event, Expanded, Host, Outcome, Request, Retrieved, Retriever, Strategy,
 };
@@ -38,10 +38,12 @@ impl Strategy for Auto {
     fn search(host: &mut impl Host, request: &Request) -> Result<Outcome, Error> {
         let threshold = THRESHOLD.read(&request.options)?;
         let weakness_model = WEAKNESS.read(&request.options)?;
-        let share_model = DENSE_SHARE.read(&request.options)?;
         let settings = settings::Tree::read(request)?;
         let mut driver = policy::Driver::new(request, &settings)?;
-        let routed = match route(host, request, &share_model) {
+        // Reciprocal rank fusion has no share; its first look has even ones.
+        let fixed = if settings.dense_weight.is_nan() { 0.5 } else { settings.dense_weight };
+        let share = |seen: &_| settings.share_model.as_ref().map_or(fixed, |model| logistic(model, seen));
+        let routed = match route(host, request, share) {
             Ok(routed) => routed,
             // Nothing to tell weak from good by: what was asked for is adaptive search.
             Err(Error::Unavailable(_)) => return tree::search(host, request, &settings, &mut driver, None),

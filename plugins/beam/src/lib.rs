@@ -26,7 +26,7 @@ mod tree;
 pub use auto::Auto;
 pub use rewrite::Rewrite;
 
-use orion_sdk::signals::{Routed, route};
+use orion_sdk::signals::{Routed, logistic, route};
 use orion_sdk::{Description, Error, Host, Outcome, Request, Retriever, Strategy};
 
 /// Beam search: the policy proposes, reads what was retrieved, and judges its own branches.
@@ -79,7 +79,7 @@ fn opening(
 ) -> Result<Option<Routed>, Error> {
     let is_hybrid = settings.retriever.is_none_or(|retriever| retriever == Retriever::Hybrid);
     let Some(share_model) = settings.share_model.as_ref().filter(|_| is_hybrid) else { return Ok(None) };
-    match route(host, request, share_model) {
+    match route(host, request, |seen| logistic(share_model, seen)) {
         Ok(routed) => Ok(Some(routed)),
         Err(Error::Unavailable(_) | Error::BudgetExhausted(_)) => Ok(None),
         Err(other) => Err(other),

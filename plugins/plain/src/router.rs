@@ -32,7 +32,8 @@ impl Strategy for Router {
         let share_model = DENSE_SHARE.read(&request.options)?;
         let weakness_model = WEAKNESS.read(&request.options)?;
         let explain = EXPLAIN.read(&request.options)?;
-        let Routed { fused, lexical, dense, dense_share, signals } = route(host, request, &share_model)?;
+        let Routed { fused, lexical, dense, dense_share, signals } =
+            route(host, request, |seen| logistic(&share_model, seen))?;
         for (branch, (retriever, hits)) in
             [(Retriever::Lexical, lexical), (Retriever::Dense, dense)].into_iter().enumerate()
         {

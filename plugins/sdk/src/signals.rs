@@ -34,11 +34,14 @@ pub const NAMES: [&str; SIGNALS] = [
 /// dev split of fm2, whose licences permit shipping: `trainer/LOG.md` has the run.
 pub const DENSE_SHARE: Coefficients<SIGNALS> = Coefficients {
     name: "share-model",
-    default: [0.0; SIGNALS],
+    default: [
+        11.7678, -1.4351, 6.0199, -9.4643, 7.7743, -2.7124, 2.4103, -5.2194, 1.0872, -0.0636, -0.6881,
+        0.3540, -8.4765,
+    ],
     help: "model of the dense share, as `orion-train router` prints it",
 };
 
-/// How likely no judged document is among the first ten of that ranking. Fitted in the same run.
+/// How likely no judged document is among the first ten of the ranking with even shares. Fitted in the same run.
 pub const WEAKNESS: Coefficients<SIGNALS> = Coefficients {
     name: "weakness-model",
     default: [0.0; SIGNALS],
@@ -51,7 +54,7 @@ const DEPTH: u32 = 1000;
 /// Ranks at which scores are compared and overlaps counted.
 const CUT: usize = 10;
 
-/// The user's own query, looked up lexically and densely and fused by a share of its own.
+/// The user's own query, looked up lexically and densely, and fused.
 #[derive(Clone, Debug)]
 pub struct Routed {
     /// Best first, as deep as both rankings together.
@@ -60,24 +63,29 @@ pub struct Routed {
     pub lexical: Vec<Hit>,
     /// Best first.
     pub dense: Vec<Hit>,
-    /// In (0, 1).
+    /// In [0, 1].
     pub dense_share: f32,
-    /// What the share follows from.
+    /// What both rankings say of the query.
     pub signals: [f32; SIGNALS],
 }
 
-/// Looks the user's query up by both retrievers and fuses as the index does for hybrid queries. Two retrievals.
+/// Looks the user's query up by both retrievers and fuses as the index does for hybrid queries, by the share that
+/// `choose` makes of the signals. Two retrievals.
 ///
 /// # Errors
 /// Those of [`Host::search`].
-pub fn route(host: &mut impl Host, request: &Request, share_model: &[f32; SIGNALS]) -> Result<Routed, Error> {
+pub fn route(
+    host: &mut impl Host,
+    request: &Request,
+    choose: impl FnOnce(&[f32; SIGNALS]) -> f32,
+) -> Result<Routed, Error> {
     let depth = DEPTH.max(request.k);
     let query = |retriever| Query::new(&request.query, retriever, f32::NAN, depth);
     let mut rankings = host.search(&[query(Retriever::Lexical), query(Retriever::Dense)])?.into_iter();
     let lexical = rankings.next().unwrap_or_default();
     let dense = rankings.next().unwrap_or_default();
     let seen = signals(&request.query, &lexical, &dense);
-    let dense_share = logistic(share_model, &seen);
+    let dense_share = choose(&seen);
     let fused = Fusion::MinMax.fuse(&[
         Weighted { weight: 1.0 - dense_share, hits: &lexical },
         Weighted { weight: dense_share, hits: &dense },

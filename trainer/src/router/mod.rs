@@ -76,7 +76,7 @@ pub struct RouterRow {
     pub oracle: f64,
     /// Mean dense share of the router.
     pub mean_share: f64,
-    /// Share of the first rankings that miss, nothing judged among their first ten.
+    /// Share of the rankings with even shares that miss, nothing judged among their first ten.
     pub missed: f64,
     /// Mean probability of that by the weakness model.
     pub expected_missed: f64,
@@ -209,7 +209,7 @@ fn fitted(sets: &[SetExamples]) -> Result<RouterReport> {
         });
     }
     let share_model = fit_share(&train);
-    let weakness_model = fit_weakness(&train, &share_model);
+    let weakness_model = fit_weakness(&train);
     let total =
         |place: usize| train.iter().map(|example| example.utility[place] * example.weight).sum::<f64>();
     let best = (0..SHARES.len()).max_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap_or(0);
@@ -229,10 +229,9 @@ fn row(set: &SetExamples, best: usize, share_model: &[f64], weakness_model: &[f6
     let over = |value: &dyn Fn(&Example) -> f64| mean(&set.held_out.iter().map(value).collect::<Vec<f64>>());
     let share = |example: &Example| logistic(share_model, &example.signals);
     let weakness = |example: &Example| logistic(weakness_model, &example.signals);
-    let missed = |example: &Example| !example.success[fit::nearest(share(example))];
     let (mut pairs, mut ordered) = (0.0, 0.0);
-    for weak in set.held_out.iter().filter(|example| missed(example)) {
-        for strong in set.held_out.iter().filter(|example| !missed(example)) {
+    for weak in set.held_out.iter().filter(|example| example.missed()) {
+        for strong in set.held_out.iter().filter(|example| !example.missed()) {
             pairs += 1.0;
             let difference = weakness(weak) - weakness(strong);
             ordered += if difference > 0.0 {
@@ -250,12 +249,12 @@ fn row(set: &SetExamples, best: usize, share_model: &[f64], weakness_model: &[f6
         held_out: set.held_out.len(),
         lexical: over(&|example| example.utility[0]),
         dense: over(&|example| example.utility[SHARES.len() - 1]),
-        even: over(&|example| example.utility[fit::nearest(0.5)]),
+        even: over(&|example| example.utility[SHARES.len() / 2]),
         one_share: over(&|example| example.utility[best]),
         router: over(&|example| fit::interpolated(&example.utility, share(example))),
         oracle: over(&|example| example.utility.iter().copied().fold(0.0, f64::max)),
         mean_share: over(&share),
-        missed: over(&|example| f64::from(u8::from(missed(example)))),
+        missed: over(&|example| f64::from(u8::from(example.missed()))),
         expected_missed: over(&weakness),
         weakness_auc: ordered / pairs,
     }
