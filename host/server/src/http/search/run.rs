@@ -199,7 +199,7 @@ pub fn plain(
 }
 
 /// The words to highlight, where that is wanted.
-pub fn marked_words(seen: &Seen, search: &SearchBody) -> BTreeSet<String> {
+fn marked_words(seen: &Seen, search: &SearchBody) -> BTreeSet<String> {
     if search.highlight.is_none() {
         return BTreeSet::new();
     }
