@@ -417,9 +417,11 @@ impl Scope<'_> {
         for handle in reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())? {
             let column = handle.open().map_err(|error| lexical()(error.into()))?;
             let index = column.column_index();
-            (0..reader.max_doc())
-                .filter(|&document| !index.value_row_ids(document).is_empty())
-                .for_each(|document| result.insert(document));
+            for document in 0..reader.max_doc() {
+                if !index.value_row_ids(document).is_empty() {
+                    result.insert(document);
+                }
+            }
         }
         Ok(result)
     }

@@ -12,7 +12,7 @@ use std::{
 
 use axum::http::StatusCode;
 use orion_host::index::{Catalog, EmbeddingCache, IndexSettings, MOST_FIELDS, OpenOptions};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
     collection::{Collection, Meta, WriteBounds},
@@ -34,6 +34,15 @@ const WRITER_MEMORY_BYTES: usize = 48 << 20;
 /// Blocking searches at once: a few more than processors, so that one that waits for a disk does not hold up others.
 const BLOCKING_SEARCHES: usize = 8;
 
+/// Bytes of bodies are counted in these.
+const BODY_UNIT: u64 = 1_024;
+/// Bodies of the largest size that fit into memory at once; more small ones do.
+const LARGEST_BODIES: usize = 4;
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes / BODY_UNIT + 1).unwrap_or(u32::MAX)
+}
+
 /// The server's state.
 pub struct App {
     /// Strategies, policies, the encoder, the host.
@@ -53,6 +62,8 @@ pub struct App {
     /// Counters.
     pub metrics: Metrics,
     blocking: Semaphore,
+    /// Room for bodies, in units of [`BODY_UNIT`].
+    bodies: Arc<Semaphore>,
     adaptive: Semaphore,
     adaptive_waiting: AtomicUsize,
     adaptive_most: usize,
@@ -86,6 +97,7 @@ impl App {
             cursors: Cursors::new(config.bounds.cursors as usize, salt),
             metrics: Metrics::default(),
             blocking: Semaphore::new(BLOCKING_SEARCHES),
+            bodies: Arc::new(Semaphore::new(units(config.bounds.body_bytes) as usize * LARGEST_BODIES)),
             adaptive: Semaphore::new(most),
             adaptive_waiting: AtomicUsize::new(0),
             adaptive_most: most,
@@ -242,6 +254,13 @@ impl App {
             Ok(done) => done,
             Err(panic) => Err(ApiError::fault(format!("the request did not end: {panic}"))),
         }
+    }
+
+    /// Room for a body of so many bytes, until it is dropped.
+    pub fn body_room(&self, bytes: u64) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.bodies).try_acquire_many_owned(units(bytes)).map_err(|_| {
+            ApiError::overloaded("rejected execution: the requests at work have too many bytes of bodies")
+        })
     }
 
     /// A place for an adaptive search; as many wait as run, the rest is refused.

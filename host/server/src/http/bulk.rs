@@ -26,13 +26,15 @@ struct Item {
 
 /// `POST [/INDEX]/_bulk`.
 pub async fn bulk(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&["refresh", "timeout", "wait_for_active_shards", "routing", "require_alias", "pipeline"])?;
+    call.known(&["refresh", "timeout", "wait_for_active_shards", "routing", "pipeline"])?;
     if let Some(pipeline) = call.parameter("pipeline") {
         return Err(ApiError::illegal(format!("pipeline with id [{pipeline}] does not exist")));
     }
     let started = Instant::now();
     let refresh = wants_refresh(call)?;
-    let items = items(&call.body, index)?;
+    // A body may be large, and parsing it take long.
+    let (body, own) = (call.body.clone(), index.map(str::to_owned));
+    let items = app.blocking(move || items(&body, own.as_deref())).await?;
     // By index in order of first use; within one index in the order of the lines.
     let mut by_index: BTreeMap<String, Vec<(usize, Operation)>> = BTreeMap::new();
     let mut answers: Vec<Value> = vec![Value::Null; items.len()];

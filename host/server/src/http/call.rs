@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use serde_json::{Map, Value};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{error::ApiError, keys::Key};
 
@@ -24,6 +25,8 @@ pub struct Call {
     pub parameters: BTreeMap<String, String>,
     /// Its body, or the `source` parameter.
     pub body: Bytes,
+    /// Room for the body, among all bodies.
+    pub room: Option<OwnedSemaphorePermit>,
     /// Who asks; `None` where the server has no keys.
     pub key: Option<Arc<Key>>,
 }

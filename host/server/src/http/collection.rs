@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -168,6 +168,8 @@ pub struct Collection {
     pub(super) pending: RwLock<BTreeMap<String, Option<Kept>>>,
     /// Documents that wait to be embedded.
     pub(super) waiting: AtomicUsize,
+    /// Whether the writer is to end as soon as it can.
+    pub(super) stopping: AtomicBool,
     /// Jobs in the queue.
     pub(super) queued: AtomicUsize,
     pub(super) bounds: RwLock<WriteBounds>,
@@ -209,6 +211,7 @@ impl Collection {
             has_meta,
             pending: RwLock::default(),
             waiting: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             bounds: RwLock::new(bounds),
             jobs,
@@ -303,6 +306,7 @@ impl Collection {
 
     /// Ends the writer: what is acknowledged is committed if that costs no embedding, else left to the log.
     pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         // A full queue drains: the writer goes on taking jobs until this one comes.
         let _ = self.jobs.send(Job::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -152,10 +152,10 @@ impl Config {
     /// Reads and checks a text; `name` is for messages.
     pub fn parse(text: &str, name: &str) -> Result<Self, Failure> {
         let file = File { name, text };
-        let root = DeTable::parse(text)
+        let parsed = DeTable::parse(text)
             .map_err(|error| file.failure(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self::default();
-        let root = Section { file: &file, name: "", table: root.get_ref() };
+        let root = Section { file: &file, name: "", table: parsed.get_ref() };
         root.known(&["listen", "data", "open", "tls", "log", "bounds", "adaptive", "keys"])?;
         if let Some((text, at)) = root.text("listen")? {
             config.listen = text.parse().map_err(|_| {

@@ -14,6 +14,7 @@ use super::{
     app::App,
     call::{Call, milliseconds},
     error::ApiError,
+    pipelines,
     reply::{Answer, Reply},
     search::{Seen, body::SearchBody, plain},
 };
@@ -153,9 +154,16 @@ pub async fn open_scroll(
     keep_ms: u64,
 ) -> Answer {
     checked(Some(keep_ms))?;
-    let search = SearchBody::parse(body, call)?;
-    let refused = if search.adaptive.is_some() {
-        Some("an adaptive search has one ranking and no scroll")
+    let mut search = SearchBody::parse(body, call)?;
+    let name = index.ok_or_else(|| ApiError::illegal("name one index to scroll through"))?;
+    let seen = Seen::now(app.one_collection(name)?);
+    let pipeline = pipelines::chosen(app, call.parameter("search_pipeline"), &seen.collection)?;
+    search.weights = pipeline.as_ref().and_then(|pipeline| pipeline.weights.clone());
+    let by_pipeline = pipeline.is_some_and(|pipeline| pipeline.adaptive.is_some());
+    let refused = if search.adaptive.is_some() || by_pipeline {
+        Some(
+            "an adaptive search has one ranking and no scroll; search_pipeline=_none does without the pipeline",
+        )
     } else if search.pit.is_some() || search.after.is_some() || search.from != 0 {
         Some("`from`, `search_after` and `pit` are not allowed in a scroll context")
     } else if search.size == 0 {
@@ -166,8 +174,6 @@ pub async fn open_scroll(
     if let Some(reason) = refused {
         return Err(ApiError::illegal(reason));
     }
-    let name = index.ok_or_else(|| ApiError::illegal("name one index to scroll through"))?;
-    let seen = Seen::now(app.one_collection(name)?);
     let id = app.cursors.hold(seen, Some((search, 0)), keep_ms)?;
     page(app, call, &id, None).await
 }
@@ -195,7 +201,7 @@ async fn page(app: &Arc<App>, call: &Call, id: &str, keep_ms: Option<u64>) -> An
         *given += search.size;
         Some((cursor.seen.clone(), search.clone(), skip))
     })?;
-    let mut reply = app.blocking(move || plain(&seen, &search, None, Instant::now(), skip)).await?;
+    let mut reply = app.blocking(move || plain(&seen, &search, Instant::now(), skip)).await?;
     reply["_scroll_id"] = json!(id);
     if call.switch("rest_total_hits_as_int")?.unwrap_or(false) {
         reply["hits"]["total"] = reply["hits"]["total"]["value"].clone();

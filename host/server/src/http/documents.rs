@@ -18,7 +18,7 @@ use super::{
     },
 };
 
-const WRITE_PARAMETERS: [&str; 9] = [
+const WRITE_PARAMETERS: [&str; 8] = [
     "refresh",
     "op_type",
     "if_seq_no",
@@ -26,7 +26,6 @@ const WRITE_PARAMETERS: [&str; 9] = [
     "timeout",
     "wait_for_active_shards",
     "routing",
-    "require_alias",
     "retry_on_conflict",
 ];
 

@@ -122,6 +122,9 @@ async fn read(app: &Arc<App>, request: Request) -> Result<Call, ApiError> {
         let _ = tokio::time::timeout(DISCARD_TIME, rest).await;
         return Err(too_large());
     }
+    // Without a length there is no body, or one that may become as large as any.
+    let is_chunked = request.headers().contains_key("transfer-encoding");
+    let room = app.body_room(length.unwrap_or(if is_chunked { most } else { 0 }) as u64)?;
     let arriving = axum::body::to_bytes(request.into_body(), most);
     let body: Bytes = match tokio::time::timeout(BODY_TIME, arriving).await {
         Ok(Ok(body)) => body,
@@ -143,7 +146,7 @@ async fn read(app: &Arc<App>, request: Request) -> Result<Call, ApiError> {
             ));
         }
     };
-    let mut call = Call { method, uri: uri.path().to_owned(), path, parameters, body, key };
+    let mut call = Call { method, uri: uri.path().to_owned(), path, parameters, body, room: Some(room), key };
     if let Some(source) = call.parameters.remove("source") {
         call.parameters.remove("source_content_type");
         if call.body.is_empty() {

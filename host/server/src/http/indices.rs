@@ -208,25 +208,29 @@ pub async fn refresh(app: &Arc<App>, call: &Call, names: &str) -> Answer {
     Reply::ok(json!({ "_shards": shards() }))
 }
 
+/// One index as a row of named cells.
+fn row(collection: &Collection) -> Result<[(&'static str, String); 10], ApiError> {
+    let stats = collection.index.stats()?;
+    Ok([
+        ("health", "green".to_owned()),
+        ("status", "open".to_owned()),
+        ("index", collection.name.clone()),
+        ("uuid", collection.name.clone()),
+        ("pri", "1".to_owned()),
+        ("rep", "0".to_owned()),
+        ("docs.count", stats.documents.to_string()),
+        ("docs.deleted", stats.dead_vectors.to_string()),
+        ("store.size", bytes(stats.disk_bytes)),
+        ("pri.store.size", bytes(stats.disk_bytes)),
+    ])
+}
+
 /// `_cat/indices`.
-pub fn cat(app: &App, call: &Call, names: &str) -> Answer {
+pub async fn cat(app: &Arc<App>, call: &Call, names: &str) -> Answer {
     call.known(&["format", "v", "h", "s", "bytes", "expand_wildcards", "health", "local"])?;
-    let mut rows = Vec::new();
-    for collection in app.collections(names)? {
-        let stats = collection.index.stats()?;
-        rows.push([
-            ("health", "green".to_owned()),
-            ("status", "open".to_owned()),
-            ("index", collection.name.clone()),
-            ("uuid", collection.name.clone()),
-            ("pri", "1".to_owned()),
-            ("rep", "0".to_owned()),
-            ("docs.count", stats.documents.to_string()),
-            ("docs.deleted", stats.dead_vectors.to_string()),
-            ("store.size", bytes(stats.disk_bytes)),
-            ("pri.store.size", bytes(stats.disk_bytes)),
-        ]);
-    }
+    let collections = app.collections(names)?;
+    let rows =
+        app.blocking(move || collections.iter().map(|one| row(one)).collect::<Result<Vec<_>, _>>()).await?;
     let wanted: Vec<&str> = match call.parameter("h") {
         Some(columns) => columns.split(',').collect(),
         None => [
@@ -243,12 +247,12 @@ pub fn cat(app: &App, call: &Call, names: &str) -> Answer {
         ]
         .to_vec(),
     };
-    let cell = |row: &[(&str, String)], column: &str| {
+    let cell = |row: &[(&'static str, String)], column: &str| {
         row.iter().find(|(name, _)| *name == column).map(|(_, value)| value.clone()).unwrap_or_default()
     };
     match call.parameter("format") {
         Some("json") => {
-            let object = |row: &[(&str, String)]| {
+            let object = |row: &[(&'static str, String)]| {
                 wanted
                     .iter()
                     .map(|column| ((*column).to_owned(), json!(cell(row, column))))

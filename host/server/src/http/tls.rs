@@ -3,6 +3,7 @@
 //! Handshakes run beside each other and each has its time, so that no client holds up another.
 
 use std::{
+    future::Future,
     io,
     net::SocketAddr,
     path::Path,
@@ -17,6 +18,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{Instant, Sleep},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -31,6 +33,9 @@ use crate::failure::{Explain, Failure};
 
 /// How long a handshake may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// A connection to which nothing was written for so long is closed: idle ones, and those that never finish a request.
+/// Longer than any request should take; streams write every ten seconds.
+const SILENCE: Duration = Duration::from_secs(600);
 /// Pause after an error of accepting, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -60,7 +65,14 @@ enum Stream {
 /// One connection, which holds its place until it is closed.
 pub(super) struct Connection {
     stream: Stream,
+    silence: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, silence: Box::pin(tokio::time::sleep(SILENCE)), _place: place }
+    }
 }
 
 /// Hands out connections that are ready to be read.
@@ -106,7 +118,7 @@ impl Accepting {
                         },
                     };
                     // Without a receiver the server has ended, and the connection with it.
-                    let _ = sender.send((Connection { stream, _place: place }, peer)).await;
+                    let _ = sender.send((Connection::new(stream, place), peer)).await;
                 });
             }
         });
@@ -139,6 +151,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.silence.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_read(context, buffer),
@@ -152,6 +167,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.silence.as_mut().reset(Instant::now() + SILENCE);
         match &mut self.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_write(context, bytes),

@@ -101,6 +101,8 @@ impl State {
             collection.pending.write().unwrap_or_else(PoisonError::into_inner).append(&mut fresh);
             self.dirty_since.get_or_insert_with(Instant::now);
         }
+        // Before the answers, so that who has one meets the bound that it caused.
+        self.note_waiting(collection);
         for (mut outcomes, sender) in answers {
             if let Err(error) = &synced {
                 // Nothing of it was acknowledged.
@@ -116,7 +118,6 @@ impl State {
         if synced.is_err() {
             self.writer = None;
         }
-        self.note_waiting(collection);
         if !refreshes.is_empty() {
             let done = self.commit(collection);
             if done.is_err() {
@@ -160,6 +161,13 @@ impl State {
             return Ok(());
         };
         while 0 < writer.waiting_texts() {
+            if collection.stopping.load(Ordering::Relaxed) {
+                return Err(ApiError::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "index_closed_exception",
+                    "the server is stopping; what was acknowledged is in the log",
+                ));
+            }
             writer.encode_some(EMBED_STEP * 4)?;
             collection.waiting.store(writer.waiting_texts(), Ordering::Relaxed);
         }

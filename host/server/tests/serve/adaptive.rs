@@ -156,7 +156,7 @@ fn stream(server: &Server, query: &Value) {
 fn embeddings_and_hybrid_queries() {
     let Some(models) = models() else { return };
     let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-    let server = Server::over(folder, "", Some(&models));
+    let server = Server::over(folder, "[bounds]\nwaiting_documents = 50\n", Some(&models));
     fill(&server);
     let search = |path: &str, body: Value| {
         let answer = server.post(path, &body.to_string());
@@ -189,4 +189,18 @@ fn embeddings_and_hybrid_queries() {
         json!({ "query": { "match": { "text": "who made the lens" } }, "ext": { "adaptive": { "strategy": "hybrid" } } }),
     );
     assert_eq!((ids(&reply)[0], &reply["ext"]["adaptive"]["degraded"]), ("d1", &Value::Null));
+
+    // What is acknowledged waits to be embedded, up to a bound; beyond it clients are told to come back.
+    let many: String = (0..300)
+        .map(|number| {
+            format!("{{\"index\":{{\"_id\":\"m{number}\"}}}}\n{{\"text\":\"passage {number} of many\"}}\n")
+        })
+        .collect();
+    assert_eq!(server.post("/notes/_bulk", &many).status, 200);
+    let refused = server.post("/notes/_bulk", &many);
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("2")), "{}", refused.text);
+    assert_eq!(server.get("/notes/_doc/m299").json()["_source"]["text"], "passage 299 of many");
+    assert_eq!(server.post("/notes/_refresh", "").status, 200);
+    assert_eq!(server.post("/notes/_count", "").json()["count"], 305);
+    assert_eq!(server.put("/notes/_doc/m1", "{}").status, 200);
 }

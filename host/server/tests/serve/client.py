@@ -9,10 +9,10 @@ assert client.info()["version"]["distribution"] == "opensearch"
 assert client.ping()
 
 index = "python-test-index"
-made = client.indices.create(index, body={"settings": {"index": {"number_of_shards": 4}}})
+made = client.indices.create(index=index, body={"settings": {"index": {"number_of_shards": 4}}})
 assert made["acknowledged"] and client.indices.exists(index=index)
 try:
-    client.indices.create(index)
+    client.indices.create(index=index)
     raise AssertionError("made twice")
 except RequestError as error:
     assert error.error == "resource_already_exists_exception"

@@ -184,7 +184,7 @@ fn every_slip_is_named() {
     );
     adaptive(
         json!({ "strategy": "lexical", "policy": "none", "turns": 3 }),
-        "adaptive: strategy `lexical`: no parameter `turns`, there are none",
+        "adaptive: strategy `lexical` has no parameter `turns`; it has none",
     );
     search(
         json!({ "query": { "match_all": {} }, "ext": { "adaptive": { "strategy": "lexical" } } }),

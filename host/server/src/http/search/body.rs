@@ -78,6 +78,8 @@ pub struct SearchBody {
     pub pit: Option<(String, Option<u64>)>,
     /// Adaptive search.
     pub adaptive: Option<Wanted>,
+    /// Weights of a hybrid query that gives none: the pipeline's.
+    pub weights: Option<Vec<f32>>,
 }
 
 /// One criterion as it was given.
@@ -112,6 +114,7 @@ impl SearchBody {
             min_score: None,
             pit: None,
             adaptive: None,
+            weights: None,
         };
         if let Some(text) = call.parameter("q") {
             if body.contains_key("query") {

@@ -12,17 +12,17 @@ use super::{
 use crate::http::{collection::Kept, error::ApiError};
 
 /// One document of a ranking.
-pub struct Ranked {
+pub(super) struct Ranked {
     /// Its id.
-    pub id: String,
+    pub(super) id: String,
     /// Its score, where there is one.
-    pub score: Option<f32>,
+    pub(super) score: Option<f32>,
     /// What it was sorted by.
-    pub sort: Vec<Value>,
+    pub(super) sort: Vec<Value>,
 }
 
 /// The `hits` array.
-pub fn shown(
+pub(super) fn shown(
     index: &str,
     searcher: &Searcher,
     ranked: &[Ranked],

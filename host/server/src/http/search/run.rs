@@ -106,14 +106,14 @@ async fn one(
         }
     };
     let pipeline = pipelines::chosen(app, call.parameter("search_pipeline"), &seen.collection)?;
-    let weights = pipeline.as_ref().and_then(|pipeline| pipeline.weights.clone());
+    search.weights = pipeline.as_ref().and_then(|pipeline| pipeline.weights.clone());
     if search.adaptive.is_none() {
         search.adaptive = pipeline.and_then(|pipeline| pipeline.adaptive.clone());
     }
     let as_int = call.switch("rest_total_hits_as_int")?.unwrap_or(false);
     let mut reply = match &search.adaptive {
         Some(wanted) => adaptive::search(app, call, &seen, &search, &wanted.clone(), None).await?,
-        None => within(app, search.timeout_ms, move || plain(&seen, &search, weights, started, 0)).await?,
+        None => within(app, search.timeout_ms, move || plain(&seen, &search, started, 0)).await?,
     };
     if as_int {
         reply["hits"]["total"] = reply["hits"]["total"]["value"].clone();
@@ -161,15 +161,9 @@ pub fn envelope(
 }
 
 /// A search that is not adaptive; `skip` hits come before the body's own `from`.
-pub fn plain(
-    seen: &Seen,
-    search: &SearchBody,
-    weights: Option<Vec<f32>>,
-    started: Instant,
-    skip: usize,
-) -> Result<Value, ApiError> {
+pub fn plain(seen: &Seen, search: &SearchBody, started: Instant, skip: usize) -> Result<Value, ApiError> {
     let meta = seen.collection.meta();
-    let scope = Scope { mapping: &meta.mapping, searcher: &seen.searcher, weights };
+    let scope = Scope { mapping: &meta.mapping, searcher: &seen.searcher, weights: search.weights.clone() };
     let clause = scope.clause(&search.query)?;
     let (order, position) = (search.order(&meta.mapping)?, search.position(&meta.mapping)?);
     let from = search.from + skip;
@@ -199,7 +193,7 @@ pub fn plain(
 }
 
 /// The words to highlight, where that is wanted.
-pub fn marked_words(seen: &Seen, search: &SearchBody) -> BTreeSet<String> {
+fn marked_words(seen: &Seen, search: &SearchBody) -> BTreeSet<String> {
     if search.highlight.is_none() {
         return BTreeSet::new();
     }
