@@ -65,12 +65,14 @@ pub enum CheckpointError {
         got: Vec<usize>,
     },
     /// A tensor is stored in a number format that is not read.
-    #[error("`{file}`: tensor `{tensor}`: expected dtype F32, F16 or BF16, got {got}")]
+    #[error("`{file}`: tensor `{tensor}`: expected dtype {expected}, got {got}")]
     Dtype {
         /// Path.
         file: String,
         /// Name of the tensor.
         tensor: String,
+        /// Formats that are read from such a file.
+        expected: &'static str,
         /// Format in the file.
         got: String,
     },

@@ -13,13 +13,14 @@ use crate::embedded::EmbeddedCheckpoint;
 use crate::error::PolicyError;
 use crate::format::{FormatSpec, Retriever, Segment, TrajectoryFormat};
 use crate::generate::Sampling;
+use crate::matrices::WeightFormat;
 use crate::model::Model;
 use crate::scheduler::{Request, Scheduler};
 
 /// Where a policy comes from.
 #[derive(Clone)]
 pub enum Source {
-    /// A Hugging Face folder, with or without `orion.json`.
+    /// A Hugging Face folder, with or without `orion.json`, or a `.gguf` file.
     Folder(PathBuf),
     /// A checkpoint inside the program.
     Embedded(EmbeddedCheckpoint),
@@ -40,6 +41,8 @@ pub struct PolicyOptions {
     pub max_step_tokens: usize,
     /// Threads of the model; 0 shares the pool of the process.
     pub threads: usize,
+    /// What the checkpoint's matrices become.
+    pub weights: WeightFormat,
 }
 
 impl Default for PolicyOptions {
@@ -53,6 +56,7 @@ impl Default for PolicyOptions {
             // Long enough to use the matrix kernels well, short enough that others join within a few ten ms.
             max_step_tokens: 256,
             threads: 0,
+            weights: WeightFormat::AsStored,
         }
     }
 }
@@ -107,6 +111,8 @@ pub struct PolicyInfo {
     pub source: String,
     /// Number of weights.
     pub parameters: u64,
+    /// Bytes of its matrices, in memory or in a mapped file.
+    pub weight_bytes: usize,
     /// The trajectory format.
     pub format: FormatSpec,
     /// Longest sequence, in tokens.
@@ -177,7 +183,8 @@ impl Policy {
     ) -> Result<Self, PolicyError> {
         let context = options.max_context_tokens.min(checkpoint.config().max_positions);
         let threads = (options.threads > 0).then(|| Arc::new(Threads::new(options.threads)));
-        let model = Model::load(checkpoint, context, threads)?;
+        let model = Model::load(checkpoint, context, options.weights, threads)?;
+        let weight_bytes = model.weight_bytes();
         let format = Arc::new(format);
         let (requests, receiver) = channel();
         let (scheduler, warnings) =
@@ -186,6 +193,7 @@ impl Policy {
         let info = PolicyInfo {
             source: name.to_owned(),
             parameters: checkpoint.config().parameters(),
+            weight_bytes,
             format: format.spec().clone(),
             context_tokens: context,
             warnings,

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::reference::Reference;
 use crate::checkpoint::{Checkpoint, Weights};
 use crate::config::{Config, LayerKind};
+use crate::matrices::WeightFormat;
 use crate::model::{Feed, Model, Scratch};
 use crate::random::{Random, random_weights, tiny_config};
 use crate::state::{Sequence, State};
@@ -31,7 +32,7 @@ fn lively_weights(config: &Config, seed: u64) -> Weights {
 
 fn model_of(config: &Config, weights: &Weights, threads: usize) -> Model {
     let checkpoint = Checkpoint::from_weights(config.clone(), weights).unwrap();
-    Model::load(&checkpoint, 256, Some(Arc::new(Threads::new(threads)))).unwrap()
+    Model::load(&checkpoint, 256, WeightFormat::AsStored, Some(Arc::new(Threads::new(threads)))).unwrap()
 }
 
 /// Logits after each token, the tokens fed in chunks of the given sizes (the last size repeats).

@@ -11,6 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::error::PolicyError;
 use crate::format::{FormatKind, FormatSpec, Segment, Snippet};
 use crate::generate::Sampling;
+use crate::matrices::WeightFormat;
 use crate::model::{Feed, Model, Scratch};
 use crate::random::{random_weights, tiny_config, tiny_policy};
 use crate::sampling::LogSoftmax;
@@ -209,7 +210,8 @@ fn proposals_are_bit_equal_alone_and_batched() {
 fn log_probabilities_are_those_of_the_forward_pass() {
     let folder = folder_with(FormatKind::Full, true);
     let policy = load(folder.path(), &PolicyOptions::default());
-    let model = Model::load(&Checkpoint::open(folder.path()).unwrap(), 4096, None).unwrap();
+    let model =
+        Model::load(&Checkpoint::open(folder.path()).unwrap(), 4096, WeightFormat::AsStored, None).unwrap();
     let format = policy.format();
     let special = |name: &str| format.tokenizer().special(name).unwrap();
     let forced = [special("<think>"), special("<search_query>")];
