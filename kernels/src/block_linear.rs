@@ -350,7 +350,7 @@ unsafe fn short_step<E: Eights, const R: usize, const C: usize>(
             let weights = unpack(block.add(2));
             for (r, row) in sums.iter_mut().enumerate() {
                 let ints = E::products(weights, E::bytes(t.x.add(r * t.inputs + b * 32)));
-                row[c] = E::mul_add(scale * *t.x_scales.add(r * t.blocks + b), ints, row[c]);
+                row[c] = E::mul_add(scale, *t.x_scales.add(r * t.blocks + b), ints, row[c]);
             }
         }
     }
@@ -419,8 +419,8 @@ impl Kernel for Q4K {
                 for (r, row) in sums.iter_mut().enumerate() {
                     let x_scale = *t.x_scales.add(r * t.blocks + b);
                     let less = E::multiply(&offsets, t.x_sums.add(r * (t.inputs / 32) + b * 8));
-                    row[c] = E::mul_add(scale * x_scale, totals[r], row[c]);
-                    row[c] = E::mul_add(-(offset * x_scale), less, row[c]);
+                    row[c] = E::mul_add(scale, x_scale, totals[r], row[c]);
+                    row[c] = E::mul_sub(offset, x_scale, less, row[c]);
                 }
             }
         }
@@ -464,7 +464,7 @@ impl Kernel for Q6K {
                 }
                 let scale = E::half(block.add(208));
                 for (r, row) in sums.iter_mut().enumerate() {
-                    row[c] = E::mul_add(scale * *t.x_scales.add(r * t.blocks + b), totals[r], row[c]);
+                    row[c] = E::mul_add(scale, *t.x_scales.add(r * t.blocks + b), totals[r], row[c]);
                 }
             }
         }

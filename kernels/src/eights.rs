@@ -7,7 +7,7 @@
 
 use half::f16;
 
-use crate::lanes::Plain;
+use crate::lanes::{Plain, multiply_add};
 
 /// # Safety
 /// Every method may be called only where the implementation's instruction set is present; loads need as many readable
@@ -51,12 +51,14 @@ pub(crate) trait Eights {
     /// Eight small integers times eight.
     unsafe fn multiply(a: &[u8; 8], b: *const i16) -> Self::Ints;
     unsafe fn no_floats() -> Self::Floats;
-    /// `sums + scale * ints`, each int rounded to a float first.
-    unsafe fn mul_add(scale: f32, ints: Self::Ints, sums: Self::Floats) -> Self::Floats;
+    /// `sums + scale * by * ints`: the scales are multiplied first, and each int is rounded to a float.
+    unsafe fn mul_add(scale: Self::Floats, by: f32, ints: Self::Ints, sums: Self::Floats) -> Self::Floats;
+    /// `sums - scale * by * ints`, in the same order.
+    unsafe fn mul_sub(scale: Self::Floats, by: f32, ints: Self::Ints, sums: Self::Floats) -> Self::Floats;
     /// Sum by halves: lanes i and i + 4, then i + 2, i + 1.
     unsafe fn sum(all: Self::Floats) -> f32;
-    /// One f16 at any address.
-    unsafe fn half(from: *const u8) -> f32;
+    /// One f16 at any address, in all lanes.
+    unsafe fn half(from: *const u8) -> Self::Floats;
 }
 
 impl Eights for Plain {
@@ -144,8 +146,13 @@ impl Eights for Plain {
     }
 
     #[inline(always)]
-    unsafe fn mul_add(scale: f32, ints: [i32; 8], sums: [f32; 8]) -> [f32; 8] {
-        std::array::from_fn(|lane| crate::lanes::multiply_add(scale, ints[lane] as f32, sums[lane]))
+    unsafe fn mul_add(scale: [f32; 8], by: f32, ints: [i32; 8], sums: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| multiply_add(scale[lane] * by, ints[lane] as f32, sums[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_sub(scale: [f32; 8], by: f32, ints: [i32; 8], sums: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|lane| multiply_add(-(scale[lane] * by), ints[lane] as f32, sums[lane]))
     }
 
     #[inline(always)]
@@ -155,9 +162,9 @@ impl Eights for Plain {
     }
 
     #[inline(always)]
-    unsafe fn half(from: *const u8) -> f32 {
+    unsafe fn half(from: *const u8) -> [f32; 8] {
         // SAFETY: the caller gives two readable bytes.
-        f16::from_le_bytes(unsafe { from.cast::<[u8; 2]>().read() }).to_f32()
+        [f16::from_le_bytes(unsafe { from.cast::<[u8; 2]>().read() }).to_f32(); 8]
     }
 }
 
@@ -289,9 +296,21 @@ mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn mul_add(scale: f32, ints: __m256i, sums: __m256) -> __m256 {
+        unsafe fn mul_add(scale: __m256, by: f32, ints: __m256i, sums: __m256) -> __m256 {
             // SAFETY: as above.
-            unsafe { _mm256_fmadd_ps(_mm256_set1_ps(scale), _mm256_cvtepi32_ps(ints), sums) }
+            unsafe {
+                let both = _mm256_mul_ps(scale, _mm256_set1_ps(by));
+                _mm256_fmadd_ps(both, _mm256_cvtepi32_ps(ints), sums)
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_sub(scale: __m256, by: f32, ints: __m256i, sums: __m256) -> __m256 {
+            // SAFETY: as above.
+            unsafe {
+                let both = _mm256_mul_ps(scale, _mm256_set1_ps(by));
+                _mm256_fnmadd_ps(both, _mm256_cvtepi32_ps(ints), sums)
+            }
         }
 
         #[inline(always)]
@@ -305,11 +324,11 @@ mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn half(from: *const u8) -> f32 {
-            // SAFETY: as above.
+        unsafe fn half(from: *const u8) -> __m256 {
+            // SAFETY: as above. A broadcast depends on no register, where inserting one number would.
             unsafe {
-                let bits = from.cast::<u16>().read_unaligned();
-                _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(bits))))
+                let bits = from.cast::<i16>().read_unaligned();
+                _mm256_cvtph_ps(_mm_set1_epi16(bits))
             }
         }
     }

@@ -143,10 +143,10 @@ pub enum PolicyError {
         /// The limit.
         limit: usize,
     },
-    /// The states of all sessions together would need too much memory.
+    /// A trajectory would not fit into memory, were it the only one.
     #[error("policy memory is full: expected at most {limit_bytes} bytes of states, got {needed_bytes}")]
     MemoryFull {
-        /// Bytes held and asked for.
+        /// Bytes of its states.
         needed_bytes: usize,
         /// The limit.
         limit_bytes: usize,

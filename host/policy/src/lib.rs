@@ -4,7 +4,7 @@
 //! checkpoint inside the program; `matrices` packs weights for the kernels, `random` makes some from seeds. Words: `tokenizer` and `format` turn trajectories into tokens, for serving and training alike;
 //! `prompt` has the worked examples for models that never saw the format. Numbers: `model` is the forward pass, `state`
 //! what it remembers, as a tree; `sampling` turns logits into tokens. Serving: `session` is what users hold,
-//! `scheduler` the one thread that owns the model, `lane` and `generate` one sequence on its way. `check` holds a
+//! `scheduler` the one thread that owns the model, `lane` and `generate` one sequence on its way, `room` makes room for states. `check` holds a
 //! checkpoint against golden numbers.
 //!
 //! This crate knows nothing of plugins or indexes.
@@ -12,6 +12,7 @@
 mod check;
 mod checkpoint;
 mod config;
+mod counters;
 mod embedded;
 mod error;
 mod format;
@@ -23,6 +24,8 @@ mod matrices;
 mod model;
 mod prompt;
 mod random;
+mod request;
+mod room;
 mod sampling;
 mod scheduler;
 mod session;
@@ -34,6 +37,7 @@ mod tokenizer;
 pub use check::{CaseReport, CheckError, CheckReport, check_cases, log_probabilities};
 pub use checkpoint::{Checkpoint, NumberFormat, Tensor, Weights};
 pub use config::{Config, LayerKind, feed_forward_width};
+pub use counters::PolicyCounters;
 pub use embedded::EmbeddedCheckpoint;
 pub use error::{CheckpointError, PolicyError};
 pub use format::{
