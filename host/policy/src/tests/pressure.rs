@@ -11,13 +11,24 @@ use crate::matrices::WeightFormat;
 use crate::random::{random_checkpoint_in, tiny_config, tiny_policy};
 use crate::session::{Candidate, JudgedText, NodeId, Policy, PolicyOptions, Session, Source};
 
-/// What a search sees: all that must not depend on memory.
-type Seen = Vec<(Vec<u32>, Vec<(u32, Option<u32>)>, Vec<u32>)>;
+/// What a search sees of a candidate, in bits: all that must not depend on memory.
+#[derive(Debug, PartialEq)]
+struct Sight {
+    log_probability: u32,
+    trace: Vec<(u32, Option<u32>)>,
+    judgements: Vec<u32>,
+}
 
-fn seen(candidate: &Candidate, judged: &[JudgedText]) -> (Vec<u32>, Vec<(u32, Option<u32>)>, Vec<u32>) {
-    let trace = candidate.trace.iter().map(|fed| (fed.id, fed.log_probability.map(f32::to_bits)));
-    let judgements = judged.iter().flat_map(|one| one.log_probabilities.iter().map(|value| value.to_bits()));
-    (vec![candidate.log_probability.to_bits(), candidate.tokens], trace.collect(), judgements.collect())
+type Seen = Vec<Sight>;
+
+fn seen(candidate: &Candidate, judged: &[JudgedText]) -> Sight {
+    let judgements = judged.iter().flat_map(|one| &one.log_probabilities);
+    let bits = |value: &Option<f32>| value.map(f32::to_bits);
+    Sight {
+        log_probability: candidate.log_probability.to_bits(),
+        trace: candidate.trace.iter().map(|fed| (fed.id, bits(&fed.log_probability))).collect(),
+        judgements: judgements.map(|value| value.to_bits()).collect(),
+    }
 }
 
 /// A search over a tree: every turn each survivor proposes, each proposal reads results and is judged, two survive;
