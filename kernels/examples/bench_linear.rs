@@ -5,10 +5,12 @@
 
 use std::time::Instant;
 
-use orion_kernels::{Packed, Precision, Threads, linear};
+use std::sync::Arc;
+
+use orion_kernels::{BlockFormat, BlockRows, Packed, Precision, Threads, linear, quantise_blocks};
 
 fn best(mut run: impl FnMut()) -> f64 {
-    let timed = (0..200).map(|_| {
+    let timed = (0..50).map(|_| {
         let started = Instant::now();
         run();
         started.elapsed().as_secs_f64() * 1e6
@@ -19,11 +21,19 @@ fn best(mut run: impl FnMut()) -> f64 {
 fn main() {
     let threads: usize = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1);
     let pool = Threads::new(threads);
-    for (outputs, inputs) in [(8192, 256), (1280, 256), (256, 640), (768, 256), (4608, 1024)] {
+    for (outputs, inputs) in [(8192, 256), (1280, 256), (256, 640), (768, 256), (4608, 1024), (65536, 1024)] {
         let weight: Vec<f32> = (0..outputs * inputs).map(|i| (i % 17) as f32 / 16.0).collect();
-        for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
-            let packed = Packed::pack_in(precision, &weight, outputs, inputs);
-            print!("[{outputs:5}, {inputs:4}] {precision:?}");
+        let plain = [Precision::F32, Precision::F16, Precision::Bf16].map(|precision| {
+            (format!("{precision:?}"), Packed::pack_in(precision, &weight, outputs, inputs))
+        });
+        let blocks =
+            BlockFormat::ALL.into_iter().filter(|format| inputs % format.block_len() == 0).map(|format| {
+                let bytes = Arc::new(quantise_blocks(format, &weight));
+                let rows = vec![BlockRows { format, bytes, start: 0, rows: outputs }];
+                (format!("{format:?}"), Packed::from_blocks(rows, inputs))
+            });
+        for (name, packed) in plain.into_iter().chain(blocks) {
+            print!("[{outputs:5}, {inputs:4}] {name}");
             for rows in [1, 2, 3, 4, 6, 8, 16, 96] {
                 let x = vec![0.25; rows * inputs];
                 let mut out = vec![0.0; rows * outputs];

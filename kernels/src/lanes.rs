@@ -94,7 +94,7 @@ pub(crate) struct Plain([f32; LANES]);
 
 /// Fused where the target is sure to fuse in hardware; a software fma would be a hundred times slower.
 #[inline(always)]
-fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
 }
 

@@ -1,4 +1,4 @@
-//! Dense f32 CPU kernels with run-time dispatch and a fixed order of reduction.
+//! Dense CPU kernels, in f32 and over weights in blocks of small integers, with run-time dispatch and a fixed order of reduction.
 //!
 //! Why here: the encoder of `index` and the policy model of `host/policy` need the same guarantee, which general
 //! linear-algebra crates do not give: a result must not depend on what else was computed beside it.
@@ -6,6 +6,7 @@
 //! Invariants, each held by a test:
 //! - Every output element of [`linear`] is one chain of multiply-adds over the input features in index order that
 //!   starts at the bias (or 0), whatever the number of rows, the row's place in the batch, or the number of threads.
+//!   Over weights in blocks it is eight such chains over the blocks, folded by halves (see `block_linear`).
 //! - [`dot`] and [`dot_many`] give the same bits for the same pair of vectors.
 //! - [`exp_in_place`], [`softmax_in_place`], [`silu_mul`] and [`gelu_in_place`] give a value the same bits wherever
 //!   it stands in its slice.
@@ -14,12 +15,16 @@
 //! adds: every invariant above still holds, but the bits differ from those of a machine with fused multiply-adds.
 //!
 //! Layers: `lanes` (16 floats as one value, per instruction set) below `tile` (matrix tiles), `linear`, `activations`,
-//! `norms`, `dots` and `attention`; `threads` beside them. This crate knows nothing of its callers.
+//! `norms`, `dots` and `attention`; `eights` (sums of integer products) and `blocks` (what the bytes of quantised
+//! weights mean) below `block_linear`, which `linear` calls; `threads` beside them. This crate knows nothing of its callers.
 
 mod activations;
 mod attention;
+mod block_linear;
+mod blocks;
 mod cached;
 mod dots;
+mod eights;
 mod lanes;
 mod linear;
 mod norms;
@@ -30,6 +35,8 @@ mod tile;
 
 pub use activations::{exp, exp_in_place, gelu_in_place, silu_mul, softmax_in_place};
 pub use attention::{AttentionShape, attend_row, bidirectional_attention, rotate_half_in_place};
+pub use block_linear::{BlockRows, SharedBytes};
+pub use blocks::{BlockFormat, quantise_blocks, scale_that_is_not_finite, widen_blocks};
 pub use cached::{CacheSegment, attend_rows, push_position};
 pub use dots::{add_in_place, axpy, dot, dot_many};
 pub use lanes::cpu_level;

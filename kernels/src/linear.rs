@@ -7,6 +7,7 @@
 
 use half::{bf16, f16};
 
+use crate::block_linear::{BlockMatrix, BlockRows, block_linear};
 use crate::lanes::{LANES, Level, V16, at_level, level};
 use crate::threads::{SharedOut, Threads};
 use crate::tile::{Number, Product, Start, product};
@@ -20,10 +21,10 @@ const DEPTH_BLOCK: usize = 512;
 const ROW_BLOCK: usize = 96;
 
 /// Multiply-adds below which a second thread costs more than it brings: about two microseconds of one core.
-const SERIAL_WORK: usize = 64 * 1024;
+pub(crate) const SERIAL_WORK: usize = 64 * 1024;
 
 /// Tasks for each thread, so that a thread that is held up by other work does not hold up the rest.
-const TASKS_PER_THREAD: usize = 4;
+pub(crate) const TASKS_PER_THREAD: usize = 4;
 
 /// How weights are held. Arithmetic is always f32, so a checkpoint in half precision loses nothing by staying in it, and
 /// decoding, whose speed is that of memory, gains.
@@ -47,9 +48,12 @@ enum Lines {
     F32(Vec<Line<f32>>),
     F16(Vec<Line<f16>>),
     Bf16(Vec<Line<bf16>>),
+    /// No lines: rows of blocks, as they lie in a file.
+    Blocks(BlockMatrix),
 }
 
-/// A weight matrix `[out_features, in_features]` in panels of sixteen outputs; the last panel is filled up with zeros.
+/// A weight matrix `[out_features, in_features]`: in panels of sixteen outputs, the last one filled up with zeros, or in
+/// rows of blocks.
 pub struct Packed {
     lines: Lines,
     out_features: usize,
@@ -83,6 +87,15 @@ impl Packed {
         Self { lines, out_features, in_features }
     }
 
+    /// The matrix of some rows in blocks, which stay where they are; formats may differ from part to part.
+    ///
+    /// # Panics
+    /// Where a row is no whole number of blocks, or the bytes do not hold the rows.
+    pub fn from_blocks(parts: Vec<BlockRows>, in_features: usize) -> Self {
+        let matrix = BlockMatrix::new(parts, in_features);
+        Self { out_features: matrix.rows(), lines: Lines::Blocks(matrix), in_features }
+    }
+
     /// Outputs, the rows of the weight matrix.
     pub fn out_features(&self) -> usize {
         self.out_features
@@ -106,15 +119,17 @@ impl Packed {
             Lines::F32(all) => copy_lane(&all[lines], lane, row, |value| value),
             Lines::F16(all) => copy_lane(&all[lines], lane, row, f16::to_f32),
             Lines::Bf16(all) => copy_lane(&all[lines], lane, row, bf16::to_f32),
+            Lines::Blocks(matrix) => matrix.copy_row(output, row),
         }
     }
 
-    /// Bytes of memory held.
+    /// Bytes of memory held, or of a file that is mapped.
     pub fn bytes(&self) -> usize {
         match &self.lines {
             Lines::F32(lines) => size_of_val(lines.as_slice()),
             Lines::F16(lines) => size_of_val(lines.as_slice()),
             Lines::Bf16(lines) => size_of_val(lines.as_slice()),
+            Lines::Blocks(matrix) => matrix.bytes(),
         }
     }
 }
@@ -141,7 +156,8 @@ fn copy_lane<N: Copy>(panel: &[Line<N>], lane: usize, row: &mut [f32], widen: im
 /// `out[r, o] = bias[o] + sum over i of x[r, i] * w[o, i]`, for `rows` rows.
 ///
 /// Each element is one chain of multiply-adds over i in order that starts at the bias, or at 0 without one: the same
-/// bits for a row alone, in any batch, and with any number of threads. Fused as the crate's documentation says.
+/// bits for a row alone, in any batch, and with any number of threads. Fused as the crate's documentation says. Weights
+/// in blocks round the row to 8-bit integers first and have an order of their own, as fixed: see [`BlockRows`].
 ///
 /// # Panics
 /// Where `x` is not `[rows, in_features]`, `out` not `[rows, out_features]`, or `bias` not `[out_features]`.
@@ -178,6 +194,7 @@ pub(crate) fn linear_at(
         Lines::Bf16(lines) => {
             call.run(lines, out, |at, part| at_level!(at, in_depth_blocks::<bf16>(part: Product<bf16>)));
         }
+        Lines::Blocks(matrix) => block_linear(at, x, rows, matrix, bias, out, threads),
     }
 }
 

@@ -1,10 +1,13 @@
 //! Speed of the policy on random weights of a given shape, against a floor from operations and bytes.
 //!
-//! `cargo run --release -p orion-policy --example bench_policy -- [nano|350m] [threads]`
+//! `cargo run --release -p orion-policy --example bench_policy -- [nano|350M] [threads] [as-stored|q8_0|q4_0|q4_k]`
 //!
 //! The floor takes the machine's own measured peaks: multiply-adds of a matrix product that fits the cache, and bytes
 //! of a product with one row, which streams its weights. Sampling is without a nucleus: random weights spread over the
 //! whole vocabulary, which a nucleus would sort at every token; a trained model's is a handful.
+
+#[path = "support/shapes.rs"]
+mod shapes;
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,8 +18,8 @@ use std::time::Instant;
 
 use orion_kernels::{Packed, Precision, Threads, linear};
 use orion_policy::{
-    Config, LayerKind, NodeId, NumberFormat, Policy, PolicyOptions, Sampling, Segment, Session, Snippet,
-    Source, random_weights, tiny_config, tiny_policy,
+    NodeId, NumberFormat, Policy, PolicyOptions, Sampling, Segment, Session, Snippet, Source, WeightFormat,
+    random_checkpoint_in, tiny_policy,
 };
 
 struct Unpark(Thread);
@@ -38,38 +41,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Weights are stored and held in f16, as those of the policy that ships.
+/// Bytes of a weight of the product that bandwidth is measured with: f16, as those of the policy that ships.
 const WEIGHT_BYTES: usize = 2;
-
-fn shape(name: &str) -> Config {
-    use LayerKind::{Attention, Convolution};
-    let mut layers = vec![Convolution, Convolution, Attention, Convolution, Attention, Convolution];
-    if name == "350m" {
-        layers = (0..16)
-            .map(|index| if [2, 5, 8, 10, 12, 14].contains(&index) { Attention } else { Convolution })
-            .collect();
-        return Config {
-            vocabulary_size: 65536,
-            hidden_size: 1024,
-            feed_forward_size: 4608,
-            layers,
-            attention_heads: 16,
-            key_value_heads: 8,
-            head_size: 64,
-            ..tiny_config()
-        };
-    }
-    Config {
-        vocabulary_size: 8192,
-        hidden_size: 256,
-        feed_forward_size: 640,
-        layers,
-        attention_heads: 8,
-        key_value_heads: 4,
-        head_size: 32,
-        ..tiny_config()
-    }
-}
 
 /// The best of several runs, in seconds.
 fn best(mut run: impl FnMut()) -> f64 {
@@ -106,12 +79,14 @@ fn node(session: &Session, parent: Option<NodeId>, segment: Segment) -> NodeId {
 fn main() {
     let name = std::env::args().nth(1).unwrap_or_else(|| "nano".to_owned());
     let threads: usize = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let config = shape(&name);
+    let config = shapes::shape(&name).expect(shapes::NAMES);
+    let weights =
+        std::env::args().nth(3).map_or(WeightFormat::AsStored, |text| text.parse().expect("a format"));
     let folder = std::env::temp_dir().join(format!("bench-policy-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a temporary folder");
     tiny_policy(&folder, 1).expect("writable");
-    random_weights(&config, 1).save(&config, &folder, NumberFormat::F16).expect("writable");
-    let options = PolicyOptions { threads, ..PolicyOptions::default() };
+    random_checkpoint_in(NumberFormat::F16, &config, 1, &folder).expect("writable");
+    let options = PolicyOptions { threads, weights, ..PolicyOptions::default() };
     let policy = Policy::load(&Source::Folder(folder.clone()), &options).expect("a good checkpoint");
     std::fs::remove_dir_all(&folder).expect("removable");
 
@@ -119,7 +94,8 @@ fn main() {
     let head = (config.vocabulary_size * config.hidden_size) as u64;
     let pool = if threads == 0 { None } else { Some(Threads::new(threads)) };
     let pool = pool.as_ref().unwrap_or_else(|| Threads::global());
-    let (operations, bandwidth) = peaks(pool, config.parameters() as usize * WEIGHT_BYTES);
+    let weight_bytes = policy.describe().weight_bytes;
+    let (operations, bandwidth) = peaks(pool, weight_bytes);
     println!(
         "{name}: {} parameters, {} kernels, {} threads; {:.1} G multiply-adds/s, {:.1} GB/s of weights",
         config.parameters(),
@@ -160,7 +136,7 @@ fn main() {
         });
         // A step must stream all weights and compute its rows.
         let steps = f64::from(length + 3);
-        let stream = ((body + head) as usize * WEIGHT_BYTES) as f64 / bandwidth;
+        let stream = weight_bytes as f64 / bandwidth;
         let compute = f64::from(batch) * (body + head) as f64 / operations;
         let floor = steps * stream.max(compute);
         println!(
@@ -198,9 +174,7 @@ fn main() {
     let usage = session.usage();
     let read = usage.prefilled_tokens as f64 * body as f64 / operations;
     let steps = 4.0 * 43.0;
-    let written = steps
-        * (((body + head) as usize * WEIGHT_BYTES) as f64 / bandwidth)
-            .max(4.0 * (body + head) as f64 / operations);
+    let written = steps * (weight_bytes as f64 / bandwidth).max(4.0 * (body + head) as f64 / operations);
     println!(
         "beam of 4 turns, 2 x 2: {:.0} ms; {} tokens read, {} written; {:.2} of the floor ({:.0} + {:.0} ms)",
         seconds * 1e3,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::{CheckpointError, PolicyError};
+use crate::matrices::WeightFormat;
 use crate::model::{Feed, Model, Scratch};
 use crate::sampling::LogSoftmax;
 use crate::state::Sequence;
@@ -106,7 +107,7 @@ pub fn check_cases(folder: &Path, cases: &Path) -> Result<CheckReport, CheckErro
     validate(&golden, checkpoint.config().vocabulary_size, cases)?;
     let longest =
         golden.cases.iter().map(|case| case.input_ids.len() + case.greedy.len()).max().unwrap_or_default();
-    let model = Model::load(&checkpoint, longest, None)?;
+    let model = Model::load(&checkpoint, longest, WeightFormat::AsStored, None)?;
     Ok(check_model(&model, &golden))
 }
 
@@ -124,7 +125,7 @@ pub fn log_probabilities(checkpoint: &Checkpoint, tokens: &[u32]) -> Result<Vec<
             got: id.to_string(),
         });
     }
-    let model = Model::load(checkpoint, tokens.len(), None)?;
+    let model = Model::load(checkpoint, tokens.len(), WeightFormat::AsStored, None)?;
     let (rows, _) = read_in_chunks(&model, tokens, tokens.len().max(1));
     let mut buffer = Vec::new();
     let after = tokens.iter().skip(1);
@@ -307,7 +308,7 @@ mod tests {
         let Some(folder) = fixture("lfm2-tiny") else { return };
         let golden = read_golden(&folder.join("cases.json")).unwrap();
         let checkpoint = Checkpoint::open(&folder).unwrap();
-        let mut model = Model::load(&checkpoint, 128, None).unwrap();
+        let mut model = Model::load(&checkpoint, 128, WeightFormat::AsStored, None).unwrap();
         model.fault = Fault::DroppedConvolutionState;
         let report = check_model(&model, &golden);
         assert!(!report.passed);
@@ -377,7 +378,7 @@ mod tests {
     fn shifted_numbers_fail() {
         let Some(folder) = fixture("lfm2-tiny") else { return };
         let checkpoint = Checkpoint::open(&folder).unwrap();
-        let model = Model::load(&checkpoint, 128, None).unwrap();
+        let model = Model::load(&checkpoint, 128, WeightFormat::AsStored, None).unwrap();
         let mut golden = read_golden(&folder.join("cases.json")).unwrap();
         golden.cases[1].last_logits[7] += 0.01;
         golden.cases[2].greedy_logprobs[3] += 0.01;

@@ -1,19 +1,23 @@
-//! Weights on disk: a folder with `model.safetensors` or its shards, or the same bytes in memory.
+//! Weights on disk: a folder with `model.safetensors` or its shards, a GGUF file, or such bytes in memory.
 //!
 //! Files are mapped, and each tensor is converted to f32 only when it is asked for, so that a large model never
-//! stands in memory twice. `config` says which tensors there must be; `model` and the trainer read them here.
+//! stands in memory twice. `config` says which tensors there must be; `matrices` and the trainer read them here.
 #![expect(unsafe_code, reason = "mapping a file is unsafe by nature")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use half::{bf16, f16};
-use orion_kernels::Precision;
+use orion_kernels::{BlockFormat, SharedBytes, widen_blocks};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use crate::config::Config;
 use crate::error::CheckpointError;
+use crate::gguf::Gguf;
+use crate::gguf_model;
 
 /// How numbers are stored in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub enum NumberFormat {
 }
 
 impl NumberFormat {
-    fn size_bytes(self) -> usize {
+    pub(crate) fn size_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
@@ -57,8 +61,8 @@ enum Bytes {
     Static(&'static [u8]),
 }
 
-impl Bytes {
-    fn as_slice(&self) -> &[u8] {
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(vec) => vec,
@@ -67,9 +71,40 @@ impl Bytes {
     }
 }
 
-struct File {
-    name: String,
-    bytes: Bytes,
+/// A file of weights. Matrices that are used as they lie share its bytes.
+pub(crate) struct File {
+    pub(crate) name: String,
+    bytes: Arc<Bytes>,
+}
+
+impl File {
+    fn new(name: String, bytes: Bytes) -> Self {
+        Self { name, bytes: Arc::new(bytes) }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+}
+
+/// How a tensor's numbers lie in its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    F32,
+    F16,
+    Bf16,
+    Blocks(BlockFormat),
+}
+
+impl Stored {
+    /// Bytes of that many numbers; `None` where they are no whole blocks, or too many to count.
+    pub(crate) fn bytes_of(self, numbers: usize) -> Option<usize> {
+        match self {
+            Self::F32 => numbers.checked_mul(4),
+            Self::F16 | Self::Bf16 => numbers.checked_mul(2),
+            Self::Blocks(format) => format.bytes_of(numbers),
+        }
+    }
 }
 
 struct Location {
@@ -77,7 +112,7 @@ struct Location {
     start: usize,
     end: usize,
     shape: Vec<usize>,
-    dtype: Dtype,
+    stored: Stored,
 }
 
 /// An opened checkpoint: the config, and where each tensor lies.
@@ -95,8 +130,11 @@ struct ShardIndex {
 impl Checkpoint {
     /// Opens `config.json` and `model.safetensors` (or `model.safetensors.index.json` and its shards) in `folder`
     /// and holds them against each other: every tensor must be there in the right shape and a readable number
-    /// format, and none may be there that the config does not know.
+    /// format, and none may be there that the config does not know. A `.gguf` file stands for such a folder.
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        if gguf_model::is_gguf(folder) {
+            return Self::from_gguf(map_file(folder)?);
+        }
         let config = Config::load(folder)?;
         let single = folder.join("model.safetensors");
         let index = folder.join("model.safetensors.index.json");
@@ -110,23 +148,51 @@ impl Checkpoint {
 
     /// A checkpoint whose safetensors file is in the program itself.
     pub fn from_static(config: Config, name: &str, bytes: &'static [u8]) -> Result<Self, CheckpointError> {
-        Self::assemble(config, vec![File { name: name.to_owned(), bytes: Bytes::Static(bytes) }])
+        Self::assemble(config, vec![File::new(name.to_owned(), Bytes::Static(bytes))])
     }
 
     /// A checkpoint of weights in memory, stored as f32.
     pub fn from_weights(config: Config, weights: &Weights) -> Result<Self, CheckpointError> {
         let bytes = weights.to_safetensors(NumberFormat::F32)?;
-        Self::assemble(
-            config,
-            vec![File { name: "weights in memory".to_owned(), bytes: Bytes::Owned(bytes) }],
-        )
+        Self::assemble(config, vec![File::new("weights in memory".to_owned(), Bytes::Owned(bytes))])
+    }
+
+    fn from_gguf(file: File) -> Result<Self, CheckpointError> {
+        let mut gguf = Gguf::parse(file.bytes(), &file.name)?;
+        let config = gguf_model::config(&gguf, &file.name)?;
+        let mut locations = BTreeMap::new();
+        for (name, shape) in config.tensors() {
+            let missing = |tensor: String, expected: Vec<usize>| CheckpointError::MissingTensor {
+                file: file.name.clone(),
+                tensor,
+                expected,
+            };
+            let Some((own, own_shape)) = gguf_model::tensor_in_file(&name, &shape) else {
+                return Err(missing(name, shape));
+            };
+            let Some(tensor) = gguf.tensors.remove(&own) else { return Err(missing(own, own_shape)) };
+            if tensor.shape != own_shape {
+                return Err(CheckpointError::Shape {
+                    file: file.name.clone(),
+                    tensor: own,
+                    expected: own_shape,
+                    got: tensor.shape,
+                });
+            }
+            let (start, end, stored) = (tensor.start, tensor.end, tensor.stored);
+            locations.insert(name, Location { file: 0, start, end, shape, stored });
+        }
+        if let Some((tensor, left)) = gguf.tensors.pop_first() {
+            return Err(CheckpointError::UnknownTensor { file: file.name, tensor, got: left.shape });
+        }
+        Ok(Self { config, files: vec![file], locations })
     }
 
     fn assemble(config: Config, files: Vec<File>) -> Result<Self, CheckpointError> {
         let expected: BTreeMap<String, Vec<usize>> = config.tensors().into_iter().collect();
         let mut locations = BTreeMap::new();
         for (file_index, file) in files.iter().enumerate() {
-            let data = file.bytes.as_slice();
+            let data = file.bytes();
             let (header_bytes, metadata) = SafeTensors::read_metadata(data).map_err(|error| {
                 CheckpointError::Malformed { file: file.name.clone(), reason: error.to_string() }
             })?;
@@ -148,17 +214,27 @@ impl Checkpoint {
                         got: info.shape.clone(),
                     });
                 }
-                if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                    let got = format!("{:?}", info.dtype);
-                    return Err(CheckpointError::Dtype { file: file.name.clone(), tensor, got });
-                }
+                let stored = match info.dtype {
+                    Dtype::F32 => Stored::F32,
+                    Dtype::F16 => Stored::F16,
+                    Dtype::BF16 => Stored::Bf16,
+                    other => {
+                        let (expected, got) = ("F32, F16 or BF16", format!("{other:?}"));
+                        return Err(CheckpointError::Dtype {
+                            file: file.name.clone(),
+                            tensor,
+                            expected,
+                            got,
+                        });
+                    }
+                };
                 let base = 8 + header_bytes;
                 let location = Location {
                     file: file_index,
                     start: base + info.data_offsets.0,
                     end: base + info.data_offsets.1,
                     shape: info.shape.clone(),
-                    dtype: info.dtype,
+                    stored,
                 };
                 if locations.insert(tensor.clone(), location).is_some() {
                     return Err(CheckpointError::Malformed {
@@ -188,29 +264,47 @@ impl Checkpoint {
 
     /// One tensor in f32, row by row; every number is finite.
     pub fn tensor(&self, name: &str) -> Result<Tensor, CheckpointError> {
-        let (file, location) = self.locate(name)?;
+        let (_, location) = self.locate(name)?;
         let mut data = vec![0.0; location.shape.iter().product()];
-        convert(&file.bytes.as_slice()[location.start..location.end], location.dtype, &mut data);
-        if let Some(offset) = data.iter().position(|value| !value.is_finite()) {
-            let got = data[offset];
-            return Err(CheckpointError::NotFinite {
-                file: file.name.clone(),
-                tensor: name.to_owned(),
-                got,
-                offset,
-            });
-        }
+        self.widen(name, 0, &mut data)?;
         Ok(Tensor { shape: location.shape.clone(), data })
     }
 
+    /// The numbers of a tensor from the one at `first` on, as many as `out` holds; every one is finite.
+    ///
+    /// The caller answers for a range within the tensor that begins and ends with a row.
+    pub(crate) fn widen(&self, name: &str, first: usize, out: &mut [f32]) -> Result<(), CheckpointError> {
+        let (file, location) = self.locate(name)?;
+        let data = &file.bytes()[location.start..location.end];
+        let begin = location.stored.bytes_of(first).unwrap_or(data.len());
+        let length = location.stored.bytes_of(out.len()).unwrap_or(0);
+        convert(&data[begin..begin + length], location.stored, out);
+        match out.iter().position(|value| !value.is_finite()) {
+            Some(offset) => Err(self.not_finite(name, out[offset], first + offset)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is said of a number that is none.
+    pub(crate) fn not_finite(&self, name: &str, got: f32, offset: usize) -> CheckpointError {
+        let file = self.locate(name).map(|(file, _)| file.name.clone()).unwrap_or_default();
+        CheckpointError::NotFinite { file, tensor: name.to_owned(), got, offset }
+    }
+
     /// How a tensor is stored.
-    pub fn precision(&self, name: &str) -> Result<Precision, CheckpointError> {
-        let (_, location) = self.locate(name)?;
-        Ok(match location.dtype {
-            Dtype::F16 => Precision::F16,
-            Dtype::BF16 => Precision::Bf16,
-            _ => Precision::F32,
-        })
+    pub(crate) fn stored(&self, name: &str) -> Result<Stored, CheckpointError> {
+        self.locate(name).map(|(_, location)| location.stored)
+    }
+
+    /// How many numbers a tensor has.
+    pub(crate) fn numbers(&self, name: &str) -> Result<usize, CheckpointError> {
+        self.locate(name).map(|(_, location)| location.shape.iter().product())
+    }
+
+    /// The bytes of a tensor where they lie.
+    pub(crate) fn raw(&self, name: &str) -> Result<(SharedBytes, Range<usize>), CheckpointError> {
+        let (file, location) = self.locate(name)?;
+        Ok((file.bytes.clone(), location.start..location.end))
     }
 
     /// All tensors in f32.
@@ -232,23 +326,24 @@ impl Checkpoint {
     }
 }
 
-fn convert(bytes: &[u8], dtype: Dtype, out: &mut [f32]) {
-    match dtype {
-        Dtype::F16 => {
+fn convert(bytes: &[u8], stored: Stored, out: &mut [f32]) {
+    match stored {
+        Stored::F16 => {
             for (pair, value) in bytes.as_chunks::<2>().0.iter().zip(out) {
                 *value = f16::from_le_bytes(*pair).to_f32();
             }
         }
-        Dtype::BF16 => {
+        Stored::Bf16 => {
             for (pair, value) in bytes.as_chunks::<2>().0.iter().zip(out) {
                 *value = bf16::from_le_bytes(*pair).to_f32();
             }
         }
-        _ => {
+        Stored::F32 => {
             for (quad, value) in bytes.as_chunks::<4>().0.iter().zip(out) {
                 *value = f32::from_le_bytes(*quad);
             }
         }
+        Stored::Blocks(format) => widen_blocks(format, bytes, out),
     }
 }
 
@@ -275,7 +370,7 @@ fn shard_paths(folder: &Path, index: &Path) -> Result<Vec<PathBuf>, CheckpointEr
         .collect()
 }
 
-fn map_file(path: &Path) -> Result<File, CheckpointError> {
+pub(crate) fn map_file(path: &Path) -> Result<File, CheckpointError> {
     let name = path.display().to_string();
     let read = |source| CheckpointError::Read { file: name.clone(), source };
     let handle = std::fs::File::open(path).map_err(read)?;
@@ -285,7 +380,7 @@ fn map_file(path: &Path) -> Result<File, CheckpointError> {
     // SAFETY: the map is read-only and lives as long as the checkpoint. As with every mapped file, another
     // process that truncates it while it is in use can end this one; checkpoints are not edited in place.
     let map = unsafe { memmap2::Mmap::map(&handle) }.map_err(read)?;
-    Ok(File { name, bytes: Bytes::Mapped(map) })
+    Ok(File::new(name, Bytes::Mapped(map)))
 }
 
 impl Weights {
@@ -332,7 +427,7 @@ impl Weights {
     }
 }
 
-fn to_bytes(data: &[f32], format: NumberFormat) -> Vec<u8> {
+pub(crate) fn to_bytes(data: &[f32], format: NumberFormat) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(data.len() * format.size_bytes());
     for &value in data {
         match format {

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::CheckpointError;
+use crate::gguf_model;
 
 /// What a layer does before its feed-forward part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +125,12 @@ pub fn feed_forward_width(configured: usize, adjust: bool, multiplier: f64, mult
 }
 
 impl Config {
-    /// Reads `config.json` in `folder`.
+    /// Reads `config.json` in `folder`, or the metadata of a `.gguf` file.
     pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
+        if gguf_model::is_gguf(folder) {
+            let (gguf, file) = gguf_model::read(folder)?;
+            return gguf_model::config(&gguf, &file);
+        }
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path)
             .map_err(|source| CheckpointError::Read { file: path.display().to_string(), source })?;
@@ -138,12 +143,13 @@ impl Config {
             file: file.to_owned(),
             reason: error.to_string(),
         })?;
-        Self::from_raw(&raw).map_err(|fault| CheckpointError::Config {
-            file: file.to_owned(),
-            field: fault.field,
-            expected: fault.expected,
-            got: fault.got,
-        })
+        Self::from_raw(&raw).map_err(|fault| fault.in_file(file))
+    }
+
+    /// Itself, where its sizes are usable; `file` names it in errors.
+    pub(crate) fn checked(self, file: &str) -> Result<Self, CheckpointError> {
+        self.validate().map_err(|fault| fault.in_file(file))?;
+        Ok(self)
     }
 
     fn from_raw(raw: &RawConfig) -> Result<Self, Fault> {
@@ -210,13 +216,14 @@ impl Config {
             ("num_attention_heads", self.attention_heads, 1 << 12),
             ("head_dim", self.head_size, 1 << 12),
             ("conv_L_cache", self.convolution_length, 1 << 8),
+            ("max_position_embeddings", self.max_positions, 1 << 32),
         ];
         for (field, value, bound) in bounded {
             if value == 0 || bound < value {
                 return Err(Fault::new(field, format!("a number in 1..={bound}"), value));
             }
         }
-        if !self.attention_heads.is_multiple_of(self.key_value_heads) {
+        if self.key_value_heads == 0 || !self.attention_heads.is_multiple_of(self.key_value_heads) {
             return Err(Fault::new(
                 "num_key_value_heads",
                 format!("a divisor of {} attention heads", self.attention_heads),
@@ -372,6 +379,11 @@ struct Fault {
 impl Fault {
     fn new(field: &'static str, expected: impl ToString, got: impl ToString) -> Self {
         Self { field, expected: expected.to_string(), got: got.to_string() }
+    }
+
+    fn in_file(self, file: &str) -> CheckpointError {
+        let Self { field, expected, got } = self;
+        CheckpointError::Config { file: file.to_owned(), field, expected, got }
     }
 }
 

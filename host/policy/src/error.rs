@@ -65,12 +65,14 @@ pub enum CheckpointError {
         got: Vec<usize>,
     },
     /// A tensor is stored in a number format that is not read.
-    #[error("`{file}`: tensor `{tensor}`: expected dtype F32, F16 or BF16, got {got}")]
+    #[error("`{file}`: tensor `{tensor}`: expected dtype {expected}, got {got}")]
     Dtype {
         /// Path.
         file: String,
         /// Name of the tensor.
         tensor: String,
+        /// Formats that are read from such a file.
+        expected: &'static str,
         /// Format in the file.
         got: String,
     },
@@ -141,10 +143,10 @@ pub enum PolicyError {
         /// The limit.
         limit: usize,
     },
-    /// The states of all sessions together would need too much memory.
+    /// A trajectory would not fit into memory, were it the only one.
     #[error("policy memory is full: expected at most {limit_bytes} bytes of states, got {needed_bytes}")]
     MemoryFull {
-        /// Bytes held and asked for.
+        /// Bytes of its states.
         needed_bytes: usize,
         /// The limit.
         limit_bytes: usize,

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::CheckpointError;
+use crate::gguf_model;
 use crate::prompt;
 use crate::tokenizer::PolicyTokenizer;
 
@@ -197,8 +198,14 @@ pub struct TrajectoryFormat {
 }
 
 impl TrajectoryFormat {
-    /// Reads `orion.json` (or guesses, where there is none) and `tokenizer.json` in `folder`.
+    /// Reads `orion.json` (or guesses, where there is none) and `tokenizer.json` in `folder`, or the metadata of a
+    /// `.gguf` file.
     pub fn load(folder: &Path, config: &Config) -> Result<Self, CheckpointError> {
+        if gguf_model::is_gguf(folder) {
+            let (gguf, file) = gguf_model::read(folder)?;
+            let tokenizer = gguf_model::tokenizer(&gguf, &file)?;
+            return Self::new(gguf_model::format_spec(&gguf, &file, &tokenizer)?, tokenizer, config);
+        }
         let tokenizer = PolicyTokenizer::load(folder)?;
         let path = folder.join("orion.json");
         let file = path.display().to_string();

@@ -1,6 +1,9 @@
 //! One sequence on its way through the scheduler: what it still has to feed, and what is done with its logits.
+//!
+//! A lane waits, pinning nothing; is admitted, and pins what its base remembers; reads again what the base has
+//! forgotten, state by state from the root on, unless another lane is at the same state; then does its own work.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -8,7 +11,7 @@ use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation};
 use crate::sampling::LogSoftmax;
 use crate::session::{Candidate, JudgedText, NodeId, UsageCounters};
-use crate::state::{Sequence, State, StateSizes};
+use crate::state::{Memory, Sequence, State, StateSizes};
 
 /// What a lane is for.
 pub(crate) enum Purpose {
@@ -41,6 +44,24 @@ pub(crate) enum Outcome {
     Judged(JudgedText),
 }
 
+/// How far a lane is.
+enum Stage {
+    Waiting,
+    /// Memories of its base that are there and must stay, and the forgotten one that it reads now.
+    Restoring {
+        pins: Vec<Arc<Memory>>,
+        part: Option<Restoration>,
+    },
+    Running(Sequence),
+}
+
+/// A forgotten state that is read again.
+struct Restoration {
+    state: Arc<State>,
+    sequence: Sequence,
+    fed: usize,
+}
+
 /// One sequence of one call.
 pub(crate) struct Lane {
     pub(crate) session: u64,
@@ -48,11 +69,14 @@ pub(crate) struct Lane {
     /// Its place among the lanes of its call.
     pub(crate) slot: usize,
     pub(crate) usage: Arc<UsageCounters>,
-    pub(crate) sequence: Sequence,
+    base: Option<Arc<State>>,
+    stage: Stage,
     /// Tokens that are still to be fed.
-    pub(crate) pending: VecDeque<u32>,
+    pending: VecDeque<u32>,
     /// Memory that its state can come to need.
-    pub(crate) reserved_bytes: usize,
+    reserved_bytes: usize,
+    /// Memory that its base needs and does not have yet; 0 before it is admitted.
+    missing_bytes: usize,
     purpose: Purpose,
     fed: usize,
     /// The next logits are those after the base, before anything is fed.
@@ -67,7 +91,7 @@ impl Lane {
         session: u64,
         usage: Arc<UsageCounters>,
         slot: usize,
-        sequence: Sequence,
+        base: Option<Arc<State>>,
         feed: Vec<u32>,
         purpose: Purpose,
         reserved_bytes: usize,
@@ -82,9 +106,11 @@ impl Lane {
             job: 0,
             slot,
             usage,
-            sequence,
+            base,
+            stage: Stage::Waiting,
             pending: feed.into(),
             reserved_bytes,
+            missing_bytes: 0,
             purpose,
             fed: 0,
             from_base,
@@ -93,15 +119,109 @@ impl Lane {
         }
     }
 
-    /// Whether it feeds tokens that it sampled, a few at a time.
-    pub(crate) fn is_decoding(&self) -> bool {
-        matches!(self.purpose, Purpose::Propose { .. })
+    /// Pins what its base remembers; from here on it counts with [`Lane::held_bytes`].
+    pub(crate) fn admit(&mut self, sizes: &StateSizes, turn: u64) {
+        let mut pins = Vec::new();
+        self.missing_bytes = 0;
+        if let Some(base) = &self.base {
+            base.touch(turn);
+            for state in base.line() {
+                match state.memory() {
+                    Some(memory) => pins.push(memory),
+                    None => self.missing_bytes += sizes.state_bytes(state.tokens.len()),
+                }
+            }
+        }
+        self.stage = Stage::Restoring { pins, part: None };
     }
 
-    /// Takes the next tokens to feed; none while it waits for the logits of its base.
+    /// Lets go of all that [`Lane::admit`] pinned.
+    pub(crate) fn step_back(&mut self) {
+        self.stage = Stage::Waiting;
+        self.missing_bytes = 0;
+    }
+
+    /// Memory that it can still come to need, beyond what states hold.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.reserved_bytes + self.missing_bytes
+    }
+
+    /// The state that it reads again, if it does.
+    pub(crate) fn restores(&self) -> Option<*const State> {
+        match &self.stage {
+            Stage::Restoring { part: Some(part), .. } => Some(Arc::as_ptr(&part.state)),
+            _ => None,
+        }
+    }
+
+    /// Once admitted: begins its own work where its base is whole, else takes the first forgotten state, unless that is
+    /// among `taken`; then it waits a step.
+    pub(crate) fn prepare(&mut self, sizes: &StateSizes, taken: &mut BTreeSet<*const State>) {
+        let Stage::Restoring { part: part @ None, .. } = &mut self.stage else { return };
+        let Some(base) = &self.base else {
+            self.stage = Stage::Running(Sequence::new(sizes, None));
+            return;
+        };
+        let missing = match base.pin() {
+            Ok(pinned) => {
+                self.stage = Stage::Running(Sequence::new(sizes, Some(pinned)));
+                self.missing_bytes = 0;
+                return;
+            }
+            Err(state) => state,
+        };
+        // The first without a memory has none without before it.
+        let Ok(before) = missing.parent().map(State::pin).transpose() else { return };
+        if taken.insert(Arc::as_ptr(&missing)) {
+            *part = Some(Restoration { state: missing, sequence: Sequence::new(sizes, before), fed: 0 });
+        }
+    }
+
+    /// After a step: gives a state that has been read again to the tree.
+    pub(crate) fn settle(&mut self, sizes: &StateSizes, gauge: &Arc<AtomicUsize>) {
+        let Stage::Restoring { pins, part } = &mut self.stage else { return };
+        if let Some(done) = part.take_if(|one| one.fed == one.state.tokens.len()) {
+            let memory = done.sequence.finish_memory(sizes, gauge);
+            let bytes = sizes.state_bytes(done.state.tokens.len());
+            self.missing_bytes = self.missing_bytes.saturating_sub(bytes);
+            done.state.remember(memory.clone());
+            pins.push(memory);
+        }
+    }
+
+    /// Tokens that it could feed in the next step.
+    pub(crate) fn available(&self) -> usize {
+        match &self.stage {
+            Stage::Restoring { part: Some(part), .. } => part.state.tokens.len() - part.fed,
+            Stage::Running(_) if !self.from_base => self.pending.len(),
+            _ => 0,
+        }
+    }
+
+    /// What the tokens that it has taken are fed to.
+    pub(crate) fn sequence(&mut self) -> Option<&mut Sequence> {
+        match &mut self.stage {
+            Stage::Waiting => None,
+            Stage::Restoring { part, .. } => part.as_mut().map(|one| &mut one.sequence),
+            Stage::Running(sequence) => Some(sequence),
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running(_))
+    }
+
+    /// Whether it feeds tokens that it sampled, a few at a time.
+    pub(crate) fn is_decoding(&self) -> bool {
+        self.is_running() && matches!(self.purpose, Purpose::Propose { .. })
+    }
+
+    /// Takes the next tokens to feed, at most as many as are available.
     pub(crate) fn take(&mut self, count: usize) -> Vec<u32> {
-        if self.from_base {
-            return Vec::new();
+        if let Stage::Restoring { part: Some(part), .. } = &mut self.stage {
+            let tokens = part.state.tokens[part.fed..part.fed + count].to_vec();
+            part.fed += count;
+            return tokens;
         }
         let tokens: Vec<u32> = self.pending.drain(..count).collect();
         self.fed += tokens.len();
@@ -110,6 +230,10 @@ impl Lane {
 
     /// After `take` of `count` tokens: index of the first among them whose output is wanted.
     pub(crate) fn wanted_from(&self, count: usize) -> usize {
+        if let Stage::Restoring { part, .. } = &self.stage {
+            let at_its_end = part.as_ref().is_some_and(|one| one.fed == one.state.tokens.len());
+            return if at_its_end { count.saturating_sub(1) } else { count };
+        }
         match &self.purpose {
             Purpose::Score(scoring) => {
                 let first_row = self.fed - count;
@@ -121,17 +245,22 @@ impl Lane {
         }
     }
 
-    pub(crate) fn needs_base_logits(&self) -> bool {
-        self.from_base
+    /// The output at its base, where logits after that are needed.
+    pub(crate) fn base_output(&self) -> Option<&[f32]> {
+        match &self.stage {
+            Stage::Running(sequence) if self.from_base => Some(&sequence.hidden),
+            _ => None,
+        }
     }
 
     /// Whether logits of its wanted outputs are needed, not only the outputs.
     pub(crate) fn needs_logits(&self) -> bool {
-        match &self.purpose {
-            Purpose::Extend { .. } => false,
-            Purpose::Propose { generation, .. } => self.pending.is_empty() && !generation.is_done(),
-            Purpose::Score(_) => true,
-        }
+        self.is_running()
+            && match &self.purpose {
+                Purpose::Extend { .. } => false,
+                Purpose::Propose { generation, .. } => self.pending.is_empty() && !generation.is_done(),
+                Purpose::Score(_) => true,
+            }
     }
 
     /// Moves on by one row of logits.
@@ -178,11 +307,12 @@ impl Lane {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        match &self.purpose {
-            Purpose::Extend { .. } => self.pending.is_empty(),
-            Purpose::Propose { generation, .. } => self.pending.is_empty() && generation.is_done(),
-            Purpose::Score(scoring) => scoring.log_probabilities.len() == scoring.text.len(),
-        }
+        self.is_running()
+            && match &self.purpose {
+                Purpose::Extend { .. } => self.pending.is_empty(),
+                Purpose::Propose { generation, .. } => self.pending.is_empty() && generation.is_done(),
+                Purpose::Score(scoring) => scoring.log_probabilities.len() == scoring.text.len(),
+            }
     }
 
     /// The result, and the new node with its number.
@@ -192,8 +322,13 @@ impl Lane {
         gauge: &Arc<AtomicUsize>,
         format: &TrajectoryFormat,
     ) -> (Outcome, Option<(usize, Arc<State>)>) {
+        let state = match self.stage {
+            Stage::Running(sequence) => Some(sequence),
+            Stage::Waiting | Stage::Restoring { .. } => None,
+        };
+        let finished = |node: usize| state.map(|sequence| (node, sequence.finish(sizes, gauge)));
         match self.purpose {
-            Purpose::Extend { node } => (Outcome::Extended, Some((node, self.sequence.finish(sizes, gauge)))),
+            Purpose::Extend { node } => (Outcome::Extended, finished(node)),
             Purpose::Propose { generation, node } => {
                 let candidate = Candidate {
                     node: NodeId(node as u64),
@@ -204,7 +339,7 @@ impl Lane {
                     tokens: generation.sampled(),
                     trace: generation.into_trace(),
                 };
-                (Outcome::Proposed(candidate), Some((node, self.sequence.finish(sizes, gauge))))
+                (Outcome::Proposed(candidate), finished(node))
             }
             Purpose::Score(scoring) => {
                 let count = scoring.log_probabilities.len();

@@ -11,13 +11,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_kernels::{
-    AttentionShape, Packed, Precision, Threads, add_in_place, attend_rows, linear, push_position, rms_norm,
+    AttentionShape, Packed, Threads, add_in_place, attend_rows, linear, push_position, rms_norm,
     rms_norm_in_place, rotate_half_in_place, silu_mul,
 };
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, LayerKind};
 use crate::error::CheckpointError;
+use crate::matrices::{self, WeightFormat};
 use crate::state::{Sequence, StateSizes};
 
 /// Rows of one task of attention: enough that a panel of keys, once in the cache, serves many.
@@ -58,7 +59,7 @@ pub(crate) struct Model {
     pub(crate) config: Config,
     pub(crate) sizes: StateSizes,
     /// The embedding table, where it is not the head.
-    embedding: Option<Vec<f32>>,
+    embedding: Option<Packed>,
     head: Packed,
     layers: Vec<Layer>,
     final_norm: Vec<f32>,
@@ -109,29 +110,23 @@ fn resized(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
 }
 
 impl Model {
-    /// Reads and packs all tensors of a checkpoint; positions up to `max_context` tokens are prepared.
+    /// Reads and packs all tensors of a checkpoint, its matrices as `format` says; positions up to `max_context` tokens
+    /// are prepared.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         max_context: usize,
+        format: WeightFormat,
         threads: Option<Arc<Threads>>,
     ) -> Result<Self, CheckpointError> {
         let config = checkpoint.config().clone();
         let hidden = config.hidden_size;
         let vector = |name: &str| checkpoint.tensor(name).map(|tensor| tensor.data);
-        // In the checkpoint's own precision: exact, and half precision is read in half the time.
+        let pool = threads.as_deref().unwrap_or_else(|| Threads::global());
         let stacked = |names: &[String], inputs: usize| {
-            let mut rows = Vec::new();
-            let mut precision = None;
-            for name in names {
-                rows.extend(checkpoint.tensor(name)?.data);
-                let own = checkpoint.precision(name)?;
-                // Neither half precision holds the other's numbers.
-                precision =
-                    Some(precision.map_or(own, |so_far| if so_far == own { own } else { Precision::F32 }));
-            }
-            let precision = precision.unwrap_or(Precision::F32);
-            Ok::<_, CheckpointError>(Packed::pack_in(precision, &rows, rows.len() / inputs, inputs))
+            matrices::stacked(checkpoint, names, inputs, format, false, pool)
         };
+        let table =
+            |name: &str| matrices::stacked(checkpoint, &[name.to_owned()], hidden, format, true, pool);
         let packed = |name: &str, inputs: usize| stacked(&[name.to_owned()], inputs);
         let mut layers = Vec::with_capacity(config.layers.len());
         for (index, kind) in config.layers.iter().enumerate() {
@@ -178,12 +173,9 @@ impl Model {
                 down: packed(&name("feed_forward.w2.weight"), config.feed_forward_size)?,
             });
         }
-        let table = "model.embed_tokens.weight";
-        let (embedding, head) = if config.tied_head {
-            (None, packed(table, hidden)?)
-        } else {
-            (Some(vector(table)?), packed("lm_head.weight", hidden)?)
-        };
+        let embedded = table("model.embed_tokens.weight")?;
+        let (embedding, head) =
+            if config.tied_head { (None, embedded) } else { (Some(embedded), table("lm_head.weight")?) };
         let (cosines, sines) = rotary_tables(config.rope_base, config.head_size, max_context);
         Ok(Self {
             sizes: StateSizes::of(&config),
@@ -200,15 +192,27 @@ impl Model {
         })
     }
 
+    /// Bytes of all matrices, mapped ones too.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let of_layer = |layer: &Layer| {
+            let (first, second) = match &layer.operator {
+                Operator::Convolution { in_projection, out_projection, .. } => {
+                    (in_projection, out_projection)
+                }
+                Operator::Attention { projection, out_projection, .. } => (projection, out_projection),
+            };
+            [first, second, &layer.gate_up, &layer.down].map(Packed::bytes).iter().sum::<usize>()
+        };
+        let tables = self.head.bytes() + self.embedding.as_ref().map_or(0, Packed::bytes);
+        tables + self.layers.iter().map(of_layer).sum::<usize>()
+    }
+
     fn threads(&self) -> &Threads {
         self.threads.as_deref().unwrap_or_else(|| Threads::global())
     }
 
     fn embed(&self, token: u32, out: &mut [f32]) {
-        match &self.embedding {
-            None => self.head.copy_row(token as usize, out),
-            Some(table) => out.copy_from_slice(&table[token as usize * out.len()..][..out.len()]),
-        }
+        self.embedding.as_ref().unwrap_or(&self.head).copy_row(token as usize, out);
     }
 
     /// Feeds tokens to sequences; leaves the wanted rows in `scratch.hidden` and, where the last token of a feed is

@@ -67,7 +67,7 @@ pub(crate) fn check(
     if context_tokens < root.map_or(0, |state| state.length) + tokens.len() {
         return Some("the context is too short to check whether the model follows the format".to_owned());
     }
-    let mut sequence = Sequence::new(&model.sizes, root.cloned());
+    let mut sequence = Sequence::new(&model.sizes, root.and_then(|state| state.pin().ok()));
     let mut scratch = Scratch::default();
     model.forward(&mut [Feed { sequence: &mut sequence, tokens: &tokens, wanted_from: 0 }], &mut scratch);
     let (mut markers, mut guessed) = (0u32, 0u32);

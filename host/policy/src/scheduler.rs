@@ -7,22 +7,28 @@
 //!
 //! Fairness: lanes that decode go first, for they need a row or two; prompts share the rest of a step in turn, a
 //! chunk each, beginning one lane further every step; sessions are admitted in turn.
+//!
+//! Memory: a lane is admitted when all that it can come to need fits beside what the running lanes need; states that
+//! none of them reads are forgotten for it, longest unused first, and read again when they are needed (see `room` and
+//! `lane`). A lane that has to wait for memory holds its session's turn, so none starves; one that could never fit is
+//! refused when it is asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
-use futures_channel::oneshot;
-
+use crate::counters::Counters;
 use crate::error::{CheckpointError, PolicyError};
 use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation, Sampling};
 use crate::lane::{Lane, Outcome, Purpose, Scoring};
 use crate::model::{Feed, Model, Scratch};
 use crate::prompt;
-use crate::session::{Candidate, JudgedText, NodeId, PolicyOptions, UsageCounters};
+use crate::request::{Job, Request, Waiter};
+use crate::room;
+use crate::session::{Candidate, NodeId, PolicyOptions, UsageCounters};
 use crate::state::{Sequence, State};
 
 /// Tokens that one prompt takes of a step before the next one's turn.
@@ -30,65 +36,6 @@ const CHUNK_TOKENS: usize = 64;
 
 /// Most logits held at once, in floats (8 MiB): 256 rows of a small vocabulary, 32 of LFM2's.
 const LOGITS_FLOATS: usize = 1 << 21;
-
-type Reply<T> = oneshot::Sender<Result<T, PolicyError>>;
-
-/// What a session asks of the thread.
-pub(crate) enum Request {
-    Extend {
-        session: u64,
-        usage: Arc<UsageCounters>,
-        steps: Vec<(Option<NodeId>, Vec<u32>)>,
-        reply: Reply<Vec<NodeId>>,
-    },
-    Propose {
-        session: u64,
-        usage: Arc<UsageCounters>,
-        nodes: Vec<NodeId>,
-        sampling: Sampling,
-        reply: Reply<Vec<Vec<Candidate>>>,
-    },
-    Perplexity {
-        session: u64,
-        usage: Arc<UsageCounters>,
-        requests: Vec<(NodeId, Vec<Vec<u32>>)>,
-        reply: Reply<Vec<Vec<JudgedText>>>,
-    },
-    Tokens {
-        session: u64,
-        node: NodeId,
-        reply: Reply<Vec<u32>>,
-    },
-    Close {
-        session: u64,
-    },
-}
-
-/// A call under way: who waits for it, and the results of its lanes so far.
-struct Job {
-    session: u64,
-    waiter: Waiter,
-    outcomes: Vec<Option<Outcome>>,
-    missing: usize,
-}
-
-enum Waiter {
-    Extend(Reply<Vec<NodeId>>, Vec<NodeId>),
-    /// With the number of candidates for each node.
-    Propose(Reply<Vec<Vec<Candidate>>>, usize),
-    /// With the number of texts for each node.
-    Perplexity(Reply<Vec<Vec<JudgedText>>>, Vec<usize>),
-}
-
-impl Waiter {
-    fn is_gone(&self) -> bool {
-        match self {
-            Self::Extend(reply, _) => reply.is_canceled(),
-            Self::Propose(reply, _) => reply.is_canceled(),
-            Self::Perplexity(reply, _) => reply.is_canceled(),
-        }
-    }
-}
 
 /// The thread's world.
 pub(crate) struct Scheduler {
@@ -108,7 +55,10 @@ pub(crate) struct Scheduler {
     last_admitted: u64,
     active: Vec<Lane>,
     turn: usize,
+    /// Counts admissions: when states were last needed.
+    clock: u64,
     state_bytes: Arc<AtomicUsize>,
+    counters: Arc<Counters>,
     scratch: Scratch,
     logits: Vec<f32>,
     buffer: Vec<f32>,
@@ -146,7 +96,9 @@ impl Scheduler {
             last_admitted: 0,
             active: Vec::new(),
             turn: 0,
-            state_bytes: Arc::new(AtomicUsize::new(0)),
+            clock: 0,
+            state_bytes: Arc::default(),
+            counters: Arc::default(),
             scratch: Scratch::default(),
             logits: Vec::new(),
             buffer: Vec::new(),
@@ -172,6 +124,11 @@ impl Scheduler {
         self.state_bytes.clone()
     }
 
+    /// What it counts.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.counters.clone()
+    }
+
     /// Serves until the last policy and session are gone.
     pub(crate) fn run(mut self) {
         loop {
@@ -191,7 +148,9 @@ impl Scheduler {
             }
             self.drop_the_gone();
             self.admit();
+            self.count_lanes();
             self.step();
+            self.count_lanes();
         }
     }
 
@@ -246,17 +205,22 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Whether that many more nodes and bytes are within the limits, all lanes at their longest.
-    fn check_room(&self, session: u64, more_nodes: usize, more_bytes: usize) -> Result<(), PolicyError> {
+    /// Whether that many more nodes are within the limit.
+    fn check_nodes(&self, session: u64, more_nodes: usize) -> Result<(), PolicyError> {
         let limit = self.options.max_session_nodes;
         let needed = self.nodes.get(&session).map_or(0, Vec::len).saturating_add(more_nodes);
         if limit < needed {
             return Err(PolicyError::TooManyNodes { needed, limit });
         }
-        let lanes = self.active.iter().chain(self.waiting.values().flatten());
-        let reserved: usize = lanes.map(|lane| lane.reserved_bytes).sum();
-        let held = self.state_bytes.load(Ordering::Relaxed);
-        let needed_bytes = held.saturating_add(reserved).saturating_add(more_bytes);
+        Ok(())
+    }
+
+    /// Whether a lane of so many tokens after a base would fit, were it the only one.
+    fn check_memory(&self, base: Option<&Arc<State>>, tokens: usize) -> Result<(), PolicyError> {
+        let sizes = &self.model.sizes;
+        let line = base.into_iter().flat_map(|state| state.line());
+        let before: usize = line.map(|state| sizes.state_bytes(state.tokens.len())).sum();
+        let needed_bytes = before.saturating_add(sizes.state_bytes(tokens));
         if self.options.max_state_bytes < needed_bytes {
             return Err(PolicyError::MemoryFull { needed_bytes, limit_bytes: self.options.max_state_bytes });
         }
@@ -270,7 +234,6 @@ impl Scheduler {
         steps: Vec<(Option<NodeId>, Vec<u32>)>,
     ) -> Result<(Vec<Lane>, Vec<NodeId>), PolicyError> {
         let mut plans = Vec::with_capacity(steps.len());
-        let mut bytes = 0usize;
         for (parent, tokens) in steps {
             let base = match parent {
                 Some(id) => Some(self.node(session, id)?.clone()),
@@ -284,10 +247,10 @@ impl Scheduler {
                 });
             }
             self.check_context(base.as_ref().map_or(0, |state| state.length) + tokens.len())?;
-            bytes = bytes.saturating_add(self.model.sizes.state_bytes(tokens.len()));
+            self.check_memory(base.as_ref(), tokens.len())?;
             plans.push((base, tokens));
         }
-        self.check_room(session, plans.len(), bytes)?;
+        self.check_nodes(session, plans.len())?;
         let first = self.nodes.entry(session).or_default().len();
         let ids = (first..first + plans.len()).map(|index| NodeId(index as u64)).collect();
         let lanes = plans
@@ -314,10 +277,11 @@ impl Scheduler {
         for id in nodes {
             let base = self.node(session, *id)?.clone();
             self.check_context(base.length.saturating_add(most))?;
+            self.check_memory(Some(&base), most)?;
             bases.push(base);
         }
         let count = bases.len() * candidates;
-        self.check_room(session, count, count.saturating_mul(self.model.sizes.state_bytes(most)))?;
+        self.check_nodes(session, count)?;
         let mut lanes = Vec::with_capacity(count);
         for (index, base) in bases.iter().enumerate() {
             for candidate in 0..sampling.candidates {
@@ -338,16 +302,14 @@ impl Scheduler {
     ) -> Result<Vec<Lane>, PolicyError> {
         let marker = self.format.think.start.clone();
         let mut plans = Vec::new();
-        let mut bytes = 0usize;
         for (id, texts) in requests {
             let base = self.node(session, id)?.clone();
             for text in texts {
                 self.check_context(base.length + marker.len() + text.len())?;
-                bytes = bytes.saturating_add(self.model.sizes.state_bytes(marker.len() + text.len()));
+                self.check_memory(Some(&base), marker.len() + text.len())?;
                 plans.push((base.clone(), text));
             }
         }
-        self.check_room(session, 0, bytes)?;
         let lanes = plans.into_iter().enumerate().map(|(index, (base, text))| {
             let mut feed = marker.clone();
             feed.extend(&text[..text.len() - 1]);
@@ -378,8 +340,7 @@ impl Scheduler {
         most_tokens: Option<usize>,
     ) -> Lane {
         let reserved_bytes = self.model.sizes.state_bytes(most_tokens.unwrap_or(feed.len()));
-        let sequence = Sequence::new(&self.model.sizes, base);
-        Lane::new(session, usage.clone(), slot, sequence, feed, purpose, reserved_bytes)
+        Lane::new(session, usage.clone(), slot, base, feed, purpose, reserved_bytes)
     }
 
     fn begin(&mut self, session: u64, mut lanes: Vec<Lane>, waiter: Waiter) {
@@ -411,22 +372,51 @@ impl Scheduler {
         });
     }
 
-    /// Fills free places with waiting lanes, one session after another.
+    /// Fills free places with waiting lanes, one session after another, as far as memory goes.
     fn admit(&mut self) {
         while self.active.len() < self.options.max_sequences.max(1) {
             let later = self.waiting.range(self.last_admitted.saturating_add(1)..).next();
-            let Some(session) = later.or_else(|| self.waiting.iter().next()).map(|(session, _)| *session)
-            else {
-                return;
+            let next = later.or_else(|| self.waiting.iter().next()).map(|(session, _)| *session);
+            let Some(session) = next else { return };
+            let Some(mut lane) = self.waiting.get_mut(&session).and_then(VecDeque::pop_front) else {
+                self.waiting.remove(&session);
+                continue;
             };
+            self.clock += 1;
+            lane.admit(&self.model.sizes, self.clock);
+            let needed = self.active.iter().map(Lane::held_bytes).sum::<usize>() + lane.held_bytes();
+            // With nothing running a lane that passed `check_memory` fits.
+            if !self.make_room(needed) && !self.active.is_empty() {
+                lane.step_back();
+                self.waiting.entry(session).or_default().push_front(lane);
+                return;
+            }
             self.last_admitted = session;
-            if let Some(lanes) = self.waiting.get_mut(&session) {
-                self.active.extend(lanes.pop_front());
-                if lanes.is_empty() {
-                    self.waiting.remove(&session);
-                }
+            self.active.push(lane);
+            if self.waiting.get(&session).is_some_and(VecDeque::is_empty) {
+                self.waiting.remove(&session);
             }
         }
+    }
+
+    /// Forgets states until `bytes` fit beside the rest.
+    fn make_room(&self, bytes: usize) -> bool {
+        let held = self.state_bytes.load(Ordering::Relaxed);
+        let over = held.saturating_add(bytes).saturating_sub(self.options.max_state_bytes);
+        if over == 0 {
+            return true;
+        }
+        let states = self.nodes.values().flatten().flatten().chain(&self.root);
+        let Some(evicted) = room::evict(states, over) else { return false };
+        Counters::add(&self.counters.evicted_states, evicted.states);
+        Counters::add(&self.counters.evicted_bytes, evicted.bytes as u64);
+        true
+    }
+
+    fn count_lanes(&self) {
+        let waiting = self.waiting.values().map(VecDeque::len).sum();
+        self.counters.waiting_sequences.store(waiting, Ordering::Relaxed);
+        self.counters.active_sequences.store(self.active.len(), Ordering::Relaxed);
     }
 
     /// How many of its pending tokens each active lane feeds in the next step.
@@ -438,7 +428,7 @@ impl Scheduler {
         // Decoding first: their few rows.
         for (share, lane) in shares.iter_mut().zip(&self.active) {
             if lane.is_decoding() {
-                *share = lane.pending.len().min(left);
+                *share = lane.available().min(left);
                 left -= *share;
             }
         }
@@ -446,7 +436,7 @@ impl Scheduler {
             let before = left;
             for offset in 0..count {
                 let index = (self.turn + offset) % count;
-                let more = (self.active[index].pending.len() - shares[index]).min(CHUNK_TOKENS).min(left);
+                let more = (self.active[index].available() - shares[index]).min(CHUNK_TOKENS).min(left);
                 shares[index] += more;
                 left -= more;
             }
@@ -462,6 +452,10 @@ impl Scheduler {
             return;
         }
         let started = Instant::now();
+        let mut taken: BTreeSet<_> = self.active.iter().filter_map(Lane::restores).collect();
+        for lane in &mut self.active {
+            lane.prepare(&self.model.sizes, &mut taken);
+        }
         let shares = self.plan();
         let hidden = self.model.config.hidden_size;
         // Take the tokens of this step out of the lanes, for the feeds borrow the sequences.
@@ -471,8 +465,10 @@ impl Scheduler {
             self.active.iter().zip(&tokens).map(|(lane, fed)| lane.wanted_from(fed.len())).collect();
         let mut feeds: Vec<Feed<'_>> = Vec::with_capacity(self.active.len());
         for ((lane, fed), from) in self.active.iter_mut().zip(&tokens).zip(&wanted) {
-            if !fed.is_empty() {
-                feeds.push(Feed { sequence: &mut lane.sequence, tokens: fed, wanted_from: *from });
+            if !fed.is_empty()
+                && let Some(sequence) = lane.sequence()
+            {
+                feeds.push(Feed { sequence, tokens: fed, wanted_from: *from });
             }
         }
         if !feeds.is_empty() {
@@ -484,10 +480,10 @@ impl Scheduler {
         let mut rows: Vec<(usize, usize)> = Vec::new();
         let mut gathered: Vec<f32> = Vec::new();
         let mut row = 0;
-        for (index, lane) in self.active.iter_mut().enumerate() {
+        for (index, lane) in self.active.iter().enumerate() {
             let outputs = if tokens[index].is_empty() { 0 } else { tokens[index].len() - wanted[index] };
-            if lane.needs_base_logits() {
-                gathered.extend_from_slice(&lane.sequence.hidden);
+            if let Some(output) = lane.base_output() {
+                gathered.extend_from_slice(output);
                 rows.push((index, rows.len()));
             } else if lane.needs_logits() {
                 gathered.extend_from_slice(&self.scratch.hidden[row * hidden..][..outputs * hidden]);
@@ -504,18 +500,31 @@ impl Scheduler {
             }
         }
         self.charge(&tokens, started);
+        for lane in &mut self.active {
+            lane.settle(&self.model.sizes, &self.state_bytes);
+        }
         self.finish_lanes();
     }
 
+    /// Notes what a step has done. What is read again counts for no session, for it is no doing of theirs.
     fn charge(&mut self, tokens: &[Vec<u32>], started: Instant) {
         let total = tokens.iter().map(Vec::len).sum::<usize>().max(1) as u64;
         let elapsed = started.elapsed().as_nanos() as u64;
+        let counters = &self.counters;
+        Counters::add(&counters.steps, 1);
+        Counters::add(&counters.rows, tokens.iter().map(Vec::len).sum::<usize>() as u64);
         for (lane, fed) in self.active.iter_mut().zip(tokens) {
+            lane.usage.model_nanoseconds.fetch_add(elapsed * fed.len() as u64 / total, Ordering::Relaxed);
+            if lane.restores().is_some() {
+                Counters::add(&counters.recomputed_tokens, fed.len() as u64);
+                continue;
+            }
             let decoded = lane.newly_decoded();
             let read = lane.newly_read(fed.len());
+            Counters::add(&counters.decoded_tokens, decoded);
+            Counters::add(&counters.prefilled_tokens, read);
             lane.usage.decoded_tokens.fetch_add(decoded, Ordering::Relaxed);
             lane.usage.prefilled_tokens.fetch_add(read, Ordering::Relaxed);
-            lane.usage.model_nanoseconds.fetch_add(elapsed * fed.len() as u64 / total, Ordering::Relaxed);
         }
     }
 
@@ -532,6 +541,7 @@ impl Scheduler {
             if let Some((number, state)) = node
                 && let Some(place) = self.nodes.get_mut(&session).and_then(|nodes| nodes.get_mut(number))
             {
+                state.touch(self.clock);
                 *place = Some(state);
             }
             let Some(job) = self.jobs.get_mut(&job_id) else { continue };
@@ -546,6 +556,8 @@ impl Scheduler {
     }
 
     fn answer(&self, job: Job) {
+        // Whoever has an answer finds its lanes gone from the counters.
+        self.count_lanes();
         let outcomes = job.outcomes.into_iter().flatten();
         match job.waiter {
             Waiter::Extend(reply, ids) => drop(reply.send(Ok(ids))),

@@ -9,17 +9,20 @@ use futures_channel::oneshot;
 use orion_kernels::Threads;
 
 use crate::checkpoint::Checkpoint;
+use crate::counters::{Counters, PolicyCounters};
 use crate::embedded::EmbeddedCheckpoint;
 use crate::error::PolicyError;
 use crate::format::{FormatSpec, Retriever, Segment, TrajectoryFormat};
 use crate::generate::Sampling;
+use crate::matrices::WeightFormat;
 use crate::model::Model;
-use crate::scheduler::{Request, Scheduler};
+use crate::request::Request;
+use crate::scheduler::Scheduler;
 
 /// Where a policy comes from.
 #[derive(Clone)]
 pub enum Source {
-    /// A Hugging Face folder, with or without `orion.json`.
+    /// A Hugging Face folder, with or without `orion.json`, or a `.gguf` file.
     Folder(PathBuf),
     /// A checkpoint inside the program.
     Embedded(EmbeddedCheckpoint),
@@ -32,7 +35,8 @@ pub struct PolicyOptions {
     pub max_context_tokens: usize,
     /// Most nodes of one session.
     pub max_session_nodes: usize,
-    /// Most memory of all states of all sessions together.
+    /// Most memory of all states of all sessions together. Where it does not do, the states that were not needed for
+    /// longest are given up and read again when they are needed.
     pub max_state_bytes: usize,
     /// Most sequences that are worked on at once; more wait for their turn.
     pub max_sequences: usize,
@@ -40,6 +44,8 @@ pub struct PolicyOptions {
     pub max_step_tokens: usize,
     /// Threads of the model; 0 shares the pool of the process.
     pub threads: usize,
+    /// What the checkpoint's matrices become.
+    pub weights: WeightFormat,
 }
 
 impl Default for PolicyOptions {
@@ -53,6 +59,7 @@ impl Default for PolicyOptions {
             // Long enough to use the matrix kernels well, short enough that others join within a few ten ms.
             max_step_tokens: 256,
             threads: 0,
+            weights: WeightFormat::AsStored,
         }
     }
 }
@@ -107,6 +114,8 @@ pub struct PolicyInfo {
     pub source: String,
     /// Number of weights.
     pub parameters: u64,
+    /// Bytes of its matrices, in memory or in a mapped file.
+    pub weight_bytes: usize,
     /// The trajectory format.
     pub format: FormatSpec,
     /// Longest sequence, in tokens.
@@ -145,6 +154,7 @@ struct Shared {
     info: PolicyInfo,
     next_session: AtomicU64,
     state_bytes: Arc<AtomicUsize>,
+    counters: Arc<Counters>,
 }
 
 impl Policy {
@@ -177,15 +187,17 @@ impl Policy {
     ) -> Result<Self, PolicyError> {
         let context = options.max_context_tokens.min(checkpoint.config().max_positions);
         let threads = (options.threads > 0).then(|| Arc::new(Threads::new(options.threads)));
-        let model = Model::load(checkpoint, context, threads)?;
+        let model = Model::load(checkpoint, context, options.weights, threads)?;
+        let weight_bytes = model.weight_bytes();
         let format = Arc::new(format);
         let (requests, receiver) = channel();
         let (scheduler, warnings) =
             Scheduler::new(model, format.clone(), context, options.clone(), receiver)?;
-        let state_bytes = scheduler.state_bytes();
+        let (state_bytes, counters) = (scheduler.state_bytes(), scheduler.counters());
         let info = PolicyInfo {
             source: name.to_owned(),
             parameters: checkpoint.config().parameters(),
+            weight_bytes,
             format: format.spec().clone(),
             context_tokens: context,
             warnings,
@@ -195,7 +207,7 @@ impl Policy {
             .spawn(move || scheduler.run())
             .map_err(PolicyError::Start)?;
         let next_session = AtomicU64::new(0);
-        Ok(Self { shared: Arc::new(Shared { requests, format, info, next_session, state_bytes }) })
+        Ok(Self { shared: Arc::new(Shared { requests, format, info, next_session, state_bytes, counters }) })
     }
 
     /// A fresh session without nodes.
@@ -222,6 +234,11 @@ impl Policy {
         self.shared.state_bytes.load(Ordering::Relaxed)
     }
 
+    /// What its thread has done and what waits: a snapshot.
+    pub fn counters(&self) -> PolicyCounters {
+        self.shared.counters.snapshot(self.state_bytes())
+    }
+
     /// What it is and what to know of it.
     pub fn describe(&self) -> &PolicyInfo {
         &self.shared.info
@@ -240,7 +257,7 @@ impl Session {
     /// The node after some segments follow a parent, for each step; without a parent, a fresh trajectory.
     ///
     /// # Errors
-    /// Unknown parents, a full context, too many nodes, full memory; then no node is made.
+    /// Unknown parents, a full context, too many nodes, a trajectory larger than the memory; then no node is made.
     pub async fn extend(
         &self,
         steps: Vec<(Option<NodeId>, Vec<Segment>)>,
@@ -264,8 +281,8 @@ impl Session {
     /// `sampling.candidates` candidates for each node.
     ///
     /// # Errors
-    /// Unknown nodes, settings out of range, a context that the caps could overflow, too many nodes, full memory; then
-    /// no node is made.
+    /// Unknown nodes, settings out of range, a context that the caps could overflow, too many nodes, a trajectory
+    /// larger than the memory; then no node is made.
     pub async fn propose(
         &self,
         nodes: Vec<NodeId>,
@@ -285,7 +302,7 @@ impl Session {
     /// For each node, the perplexity of each text, read as a think span that follows the node. Makes no nodes.
     ///
     /// # Errors
-    /// Unknown nodes, a text without tokens, a full context, full memory.
+    /// Unknown nodes, a text without tokens, a full context, a trajectory larger than the memory.
     pub async fn perplexity(
         &self,
         requests: Vec<(NodeId, Vec<String>)>,

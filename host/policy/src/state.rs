@@ -1,12 +1,14 @@
 //! What the model remembers of a sequence, as a tree.
 //!
-//! A [`State`] is immutable: it holds the keys and values of its own tokens only and points to its parent for the
-//! rest, so branches share their common prefix and extending never copies it. What cannot be shared is small and is
-//! copied: the last inputs of each convolution. A [`Sequence`] is a state in the making: `model` feeds it, `scheduler`
-//! owns it until it is finished.
+//! A [`State`] is a place in a tree of tokens: it has its own tokens only and points to its parent for the rest. What
+//! the model remembers there is its [`Memory`]: keys and values of the state's own tokens, so branches share their
+//! common prefix and extending never copies it. What cannot be shared is small and is copied: the last inputs of each
+//! convolution. A memory never changes, but may be forgotten: the tokens stay, and reading them again after the parent
+//! gives the same bits. A [`Sequence`] is a memory in the making: `model` feeds it, `lane` owns it until it is finished,
+//! and it pins the memories of the states before it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_kernels::CacheSegment;
 
@@ -66,36 +68,107 @@ impl StateSizes {
     }
 }
 
-/// An immutable point in a tree of sequences.
-pub(crate) struct State {
-    parent: Option<Arc<State>>,
+/// What the model remembers of a state's own tokens.
+pub(crate) struct Memory {
     pub(crate) own: Vec<KeyValues>,
     pub(crate) convolutions: Vec<f32>,
     /// Output of the last norm at the last token, `[hidden]`: whatever follows is predicted from it.
     pub(crate) hidden: Vec<f32>,
-    tokens: Vec<u32>,
-    /// Tokens from the root to here.
-    pub(crate) length: usize,
     bytes: usize,
     gauge: Arc<AtomicUsize>,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.gauge.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A point in a tree of sequences.
+pub(crate) struct State {
+    parent: Option<Arc<State>>,
+    pub(crate) tokens: Vec<u32>,
+    /// Tokens from the root to here.
+    pub(crate) length: usize,
+    memory: Mutex<Option<Arc<Memory>>>,
+    /// When it was last needed, in turns of the scheduler.
+    used: AtomicU64,
+}
+
+/// A state whose memory, and that of all before it, stays as long as this does.
+pub(crate) struct Pinned {
+    state: Arc<State>,
+    /// From the root on.
+    chain: Vec<Arc<Memory>>,
 }
 
 impl State {
     /// All tokens from the root to here.
     pub(crate) fn all_tokens(&self) -> Vec<u32> {
-        let mut spans = vec![&self.tokens];
-        let mut next = &self.parent;
-        while let Some(state) = next {
-            spans.push(&state.tokens);
-            next = &state.parent;
-        }
+        let spans: Vec<&Vec<u32>> = self.line().map(|state| &state.tokens).collect();
         spans.into_iter().rev().flatten().copied().collect()
+    }
+
+    /// From here to the root.
+    pub(crate) fn line(&self) -> impl Iterator<Item = &State> {
+        std::iter::successors(Some(self), |state| state.parent.as_deref())
+    }
+
+    pub(crate) fn parent(&self) -> Option<&Arc<State>> {
+        self.parent.as_ref()
+    }
+
+    /// What is remembered, unless it was forgotten.
+    pub(crate) fn memory(&self) -> Option<Arc<Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a memory that was computed again.
+    pub(crate) fn remember(&self, memory: Arc<Memory>) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(memory);
+    }
+
+    /// Bytes that forgetting would free: none where the memory is pinned or already forgotten.
+    pub(crate) fn evictable_bytes(&self) -> usize {
+        let guard = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.as_ref().filter(|memory| Arc::strong_count(memory) == 1).map_or(0, |memory| memory.bytes)
+    }
+
+    pub(crate) fn forget(&self) {
+        *self.memory.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Notes that it is needed, and so all before it.
+    pub(crate) fn touch(&self, turn: u64) {
+        self.line().for_each(|state| state.used.store(turn, Ordering::Relaxed));
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Pins all memories from the root to here; where one is missing, the first state without.
+    pub(crate) fn pin(self: &Arc<Self>) -> Result<Pinned, Arc<State>> {
+        let mut chain = Vec::new();
+        let mut missing = None;
+        let mut next = Some(self);
+        while let Some(state) = next {
+            match state.memory() {
+                Some(memory) => chain.push(memory),
+                None => missing = Some(state),
+            }
+            next = state.parent.as_ref();
+        }
+        if let Some(state) = missing {
+            return Err(state.clone());
+        }
+        chain.reverse();
+        Ok(Pinned { state: self.clone(), chain })
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        self.gauge.fetch_sub(self.bytes, Ordering::Relaxed);
         // A long chain that dropped itself recursively would overflow the stack.
         let mut next = self.parent.take();
         while let Some(state) = next {
@@ -106,33 +179,38 @@ impl Drop for State {
 
 /// A state in the making: a base, and what was fed since.
 pub(crate) struct Sequence {
-    base: Option<Arc<State>>,
+    base: Option<Pinned>,
     pub(crate) own: Vec<KeyValues>,
     pub(crate) convolutions: Vec<f32>,
     pub(crate) hidden: Vec<f32>,
     tokens: Vec<u32>,
-    base_length: usize,
 }
 
 impl Sequence {
     /// A sequence that goes on from `base`, or begins.
-    pub(crate) fn new(sizes: &StateSizes, base: Option<Arc<State>>) -> Self {
+    pub(crate) fn new(sizes: &StateSizes, base: Option<Pinned>) -> Self {
+        let last = base.as_ref().and_then(|pinned| pinned.chain.last());
         Self {
             own: (0..sizes.attention_layers).map(|_| KeyValues::default()).collect(),
-            convolutions: base.as_ref().map_or_else(
+            convolutions: last.map_or_else(
                 || vec![0.0; sizes.convolution_layers * sizes.convolution_floats],
-                |state| state.convolutions.clone(),
+                |memory| memory.convolutions.clone(),
             ),
-            hidden: base.as_ref().map_or_else(Vec::new, |state| state.hidden.clone()),
+            hidden: last.map_or_else(Vec::new, |memory| memory.hidden.clone()),
             tokens: Vec::new(),
-            base_length: base.as_ref().map_or(0, |state| state.length),
             base,
         }
     }
 
+    /// Makes it follow a state without its memory, which a chain of many thousand would take long to pin.
+    #[cfg(test)]
+    pub(crate) fn follow(&mut self, base: Option<Arc<State>>) {
+        self.base = base.map(|state| Pinned { state, chain: Vec::new() });
+    }
+
     /// Tokens from the root to here.
     pub(crate) fn length(&self) -> usize {
-        self.base_length + self.tokens.len()
+        self.base.as_ref().map_or(0, |pinned| pinned.state.length) + self.tokens.len()
     }
 
     pub(crate) fn note_tokens(&mut self, tokens: &[u32]) {
@@ -141,37 +219,43 @@ impl Sequence {
 
     /// Keys and values of one layer from the root to the base, oldest first; the sequence's own are not among them.
     pub(crate) fn collect_base<'a>(&'a self, layer: usize, segments: &mut Vec<CacheSegment<'a>>) {
-        let mut next = self.base.as_deref();
-        while let Some(state) = next {
-            let own = &state.own[layer];
-            segments.push(own.first(own.positions));
-            next = state.parent.as_deref();
-        }
-        segments.reverse();
+        let chain = self.base.iter().flat_map(|pinned| &pinned.chain);
+        segments.extend(chain.map(|memory| memory.own[layer].first(memory.own[layer].positions)));
     }
 
-    /// The finished state. `gauge` counts the bytes of all states.
+    /// The finished state. `gauge` counts the bytes of all memories.
     pub(crate) fn finish(mut self, sizes: &StateSizes, gauge: &Arc<AtomicUsize>) -> Arc<State> {
-        if self.tokens.is_empty()
-            && let Some(base) = self.base
+        let length = self.length();
+        let tokens = std::mem::take(&mut self.tokens);
+        let base = self.base.take().map(|pinned| pinned.state);
+        if tokens.is_empty()
+            && let Some(state) = base
         {
-            return base;
+            return state;
         }
+        Arc::new(State {
+            length,
+            parent: base,
+            memory: Mutex::new(Some(self.remembered(tokens.len(), sizes, gauge))),
+            tokens,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// The memory alone, for a state that had forgotten it.
+    pub(crate) fn finish_memory(self, sizes: &StateSizes, gauge: &Arc<AtomicUsize>) -> Arc<Memory> {
+        let count = self.tokens.len();
+        self.remembered(count, sizes, gauge)
+    }
+
+    fn remembered(mut self, tokens: usize, sizes: &StateSizes, gauge: &Arc<AtomicUsize>) -> Arc<Memory> {
         for layer in &mut self.own {
             layer.keys.shrink_to_fit();
             layer.values.shrink_to_fit();
         }
-        let bytes = sizes.state_bytes(self.tokens.len());
+        let bytes = sizes.state_bytes(tokens);
         gauge.fetch_add(bytes, Ordering::Relaxed);
-        Arc::new(State {
-            length: self.length(),
-            parent: self.base,
-            own: self.own,
-            convolutions: self.convolutions,
-            hidden: self.hidden,
-            tokens: self.tokens,
-            bytes,
-            gauge: gauge.clone(),
-        })
+        let Self { own, convolutions, hidden, .. } = self;
+        Arc::new(Memory { own, convolutions, hidden, bytes, gauge: gauge.clone() })
     }
 }

@@ -1,7 +1,7 @@
 //! Text to token ids and back, with special tokens out of reach of any text.
 //!
 //! Whatever a text says, `encode` never returns a special token: not for `<think>`, not for `<eos>`. Markers are
-//! written by `format` alone, by id. The vocabulary file is a Hugging Face `tokenizer.json`.
+//! written by `format` alone, by id. The vocabulary file is a Hugging Face `tokenizer.json`; that of a GGUF becomes one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::path::Path;
 use tokenizers::Tokenizer;
 
 use crate::error::CheckpointError;
+use crate::gguf_model;
 
 /// A tokenizer whose special tokens are known by name and produced by id only.
 pub struct PolicyTokenizer {
@@ -19,8 +20,12 @@ pub struct PolicyTokenizer {
 }
 
 impl PolicyTokenizer {
-    /// Reads `tokenizer.json` in `folder`.
+    /// Reads `tokenizer.json` in `folder`, or the metadata of a `.gguf` file.
     pub fn load(folder: &Path) -> Result<Self, CheckpointError> {
+        if gguf_model::is_gguf(folder) {
+            let (gguf, file) = gguf_model::read(folder)?;
+            return gguf_model::tokenizer(&gguf, &file);
+        }
         let path = folder.join("tokenizer.json");
         let file = path.display().to_string();
         let bytes =
