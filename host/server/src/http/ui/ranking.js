@@ -5,7 +5,9 @@ import { cut, h } from "./dom.js";
 /** Characters of a snippet. */
 const SNIPPET = 240;
 /** Words too common to mark. */
-const COMMON = new Set("a an and are as at be by did do does for from how in is it its of on or that the their this to was were what when where which who why with".split(" "));
+const COMMON = new Set(("a about after all an and any are as at be been before but by can could did do does for from had has have how if in "
+  + "into is it its of on or over than that the their then there these they this those through to under up was were what when where which "
+  + "while who whom whose why will with would").split(" "));
 
 /** List items for the hits of a reply. */
 export function rankingItems(hits, query, page) {
@@ -16,6 +18,7 @@ export function rankingItems(hits, query, page) {
     const text = String(source?.text ?? "").replace(/\s+/g, " ").trim();
     const snippet = snippetOf(text, words);
     const others = Object.entries(source ?? {}).filter(([name]) => name !== "title" && name !== "text");
+    const origin = [h("span", { class: "id" }, id), page.foundBy(id)];
     const hasMore = snippet.length < text.length || 0 < others.length;
     return h("li", { class: "result" },
       h("span", { class: "rank" }, String(at + 1)),
@@ -24,12 +27,13 @@ export function rankingItems(hits, query, page) {
           page.followButton(id, title || cut(text, 80) || id),
           h("span", { class: "aside" }, page.comparison(id, at + 1), typeof score === "number" && score.toFixed(3))),
         text !== "" && h("p", { class: "snippet" }, marked(snippet, words)),
-        h("p", { class: "source" }, h("span", { class: "id" }, id), page.foundBy(id)),
-        hasMore && h("details", { class: "whole" },
-          h("summary", { "data-focus": `whole-${id}` }, "Whole document"),
-          h("p", {}, marked(text, words)),
-          0 < others.length && h("dl", {}, others.map(([name, value]) =>
-            [h("dt", {}, name), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value))])))));
+        hasMore
+          ? h("details", { class: "whole" },
+            h("summary", { class: "source", "data-focus": `whole-${id}`, title: "The whole document" }, origin),
+            text !== "" && h("p", {}, marked(text, words)),
+            0 < others.length && h("dl", {}, others.map(([name, value]) =>
+              [h("dt", {}, name), h("dd", {}, typeof value === "string" ? value : JSON.stringify(value))])))
+          : h("p", { class: "source" }, origin)));
   });
 }
 

@@ -62,12 +62,12 @@ export function drawRanks(figure, { grove, followed, answerRankOf, width }) {
   }
   const svg = s("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": "Rank of the followed documents over the turns; the table below has the numbers" }, marks);
   const cell = (rank) => h("td", {}, rank === undefined ? "" : rank === null ? "not found" : String(rank));
-  const table = h("table", { class: "hidden" },
+  const table = h("table", {},
     h("caption", {}, "Best rank in each turn"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Document"), columns.map((name) => h("th", { scope: "col" }, name === "answer" ? name : `turn ${name}`)))),
     h("tbody", {}, courses.map(({ title, perTurn, answerRank }) =>
       h("tr", {}, h("th", { scope: "row" }, title), perTurn.map(cell), cell(answerRank)))));
   const legend = h("figcaption", { class: "legend" }, courses.map(({ slot, title, isOwn }) =>
     h("span", { "data-slot": slot }, h("i", { class: "swatch", "aria-hidden": true }), cut(title, 48), isOwn && h("span", { class: "faint" }, " · first of the answer"))));
-  figure.replaceChildren(svg, legend, table);
+  figure.replaceChildren(svg, legend, h("div", { class: "hidden" }, table));
 }

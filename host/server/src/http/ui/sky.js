@@ -10,6 +10,8 @@ const ROW = 22;
 const MARGIN = { top: 26, right: 14, bottom: 12, left: 12 };
 /** Narrower than this a turn has no room for words, only for dots. */
 const ROOM_FOR_WORDS = 96;
+/** Width of a letter of a label, on average and rather more than less. */
+const LETTER = 6.9;
 
 /** Draws into `svg`, `width` pixels wide; `onPick` hears of the branch that is clicked. */
 export function drawSky(svg, grove, { width, open, onPick }) {
@@ -26,7 +28,7 @@ export function drawSky(svg, grove, { width, open, onPick }) {
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
   const headings = turns.map((turn, at) =>
-    s("text", { x: MARGIN.left + at * columnWidth, y: 11, class: "turn" }, columnWidth < 52 ? turn : `turn ${turn}`));
+    s("text", { x: MARGIN.left + 2 + at * columnWidth, y: 11, class: "turn" }, columnWidth < 52 ? turn : `turn ${turn}`));
   const edges = [];
   const dots = [];
   for (const { branch } of steps) {
@@ -39,7 +41,7 @@ export function drawSky(svg, grove, { width, open, onPick }) {
       edges.push({ kind, line: s("path", { d: path, class: "edge", "data-fate": kind }) });
     }
     const radius = branch.confidence === null || branch.confidence < 0 || 1 < branch.confidence ? 4.5 : 3.5 + 3 * branch.confidence;
-    const words = cut(branch.query, Math.floor((columnWidth - 26) / 6.1));
+    const words = cut(branch.query, Math.floor((columnWidth - 32) / LETTER));
     dots.push(s("g", { class: "dot", "data-fate": kind, "data-open": branch.branch === open || undefined, onclick: () => onPick(branch.branch) },
       s("title", {}, `${branch.query} (${FATE_WORDS[kind]})`),
       s("rect", { x: here.x - 11, y: here.y - ROW / 2, width: Math.max(22, columnWidth - 4), height: ROW, class: "target" }),
