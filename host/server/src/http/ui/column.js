@@ -74,7 +74,7 @@ export class Column {
       onOpen: () => this.redraw(),
     });
     this.#parts.rows.replaceChildren(this.#tree.element);
-    this.#parts.list.replaceChildren(h("li", { class: "none" }, "The answer follows the tree."));
+    this.#parts.list.replaceChildren(h("li", { class: "none" }, "The answer comes last."));
     this.#parts.cost.replaceChildren();
     this.#state("waiting", h("p", {}, "Waiting for its turn; searches run one after another, so that their times compare."));
   }
@@ -140,6 +140,7 @@ export class Column {
     const adaptive = reply.ext?.adaptive ?? {};
     this.#reply = reply;
     this.#grove.finish(adaptive.tree);
+    this.#tree.finish();
     for (const hit of reply.hits.hits) this.#page.titles.learn(hit._id, hit._source);
     const flags = [flag("degraded", "Degraded", adaptive.degraded), flag("partial", "Partial", adaptive.partial)].filter(Boolean);
     this.#state("done", h("p", {}, totals(reply, adaptive)), ...flags);

@@ -23,6 +23,7 @@ export class TreeView {
   #open = null;
   #allHits = false;
   #allRows = false;
+  #isFinished = false;
   #details;
 
   constructor(id, label, grove, page) {
@@ -68,6 +69,11 @@ export class TreeView {
     this.#page.onOpen(this.#open);
   }
 
+  /** Nothing changes any more: what is neither chosen nor pruned was kept. */
+  finish() {
+    this.#isFinished = true;
+  }
+
   get open() {
     return this.#open;
   }
@@ -106,7 +112,7 @@ export class TreeView {
       if (value === null) row.removeAttribute(name);
       else row.setAttribute(name, value);
     }
-    const content = JSON.stringify([branch, step.children, this.#collapsed.has(branch.branch), this.#topTitles(branch)]);
+    const content = JSON.stringify([branch, step.children, this.#collapsed.has(branch.branch), this.#isFinished, this.#topTitles(branch)]);
     if (row.content !== content) {
       row.content = content;
       row.replaceChildren(...this.#rowContent(step));
@@ -122,10 +128,12 @@ export class TreeView {
     const kind = fate(branch);
     const retriever = branch.retriever.toLowerCase();
     const isHidden = this.#collapsed.has(branch.branch);
-    const found = branch.hits.length === 0 ? "nothing found" : this.#topTitles(branch).join(" · ");
+    const isOpen = !this.#isFinished && kind === "kept" && branch.confidence === null;
+    const found = 0 < branch.hits.length ? this.#topTitles(branch).join(" · ") : isOpen ? "looking it up" : "nothing found";
+    const words = isOpen ? "open" : FATE_WORDS[kind];
     this.#page.titles.want(branch.hits.slice(0, 2).map(({ id }) => id));
     return [
-      h("span", { class: "mark", title: FATE_WORDS[kind] }, h("span", { "aria-hidden": true }, FATE_MARKS[kind])),
+      h("span", { class: "mark", title: words }, h("span", { "aria-hidden": true }, FATE_MARKS[kind])),
       h("div", { class: "what" },
         branch.think.trim() !== "" && h("p", { class: "think" }, branch.think),
         h("p", { class: "query" }, branch.query || "(empty query)"),
@@ -133,7 +141,7 @@ export class TreeView {
       h("div", { class: "facts" },
         meter(branch.confidence),
         h("span", {}, `turn ${branch.turn} · ${retriever}`),
-        h("span", { class: "fate" }, FATE_WORDS[kind]),
+        h("span", { class: "fate" }, words),
         isHidden && h("span", {}, counted(children, "child", "children"), " hidden")),
     ];
   }
