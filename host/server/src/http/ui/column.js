@@ -154,6 +154,8 @@ export class Column {
   }
 
   #fail(error, ms) {
+    this.#tree.finish();
+    this.#tree.update();
     this.#parts.list.replaceChildren(h("li", { class: "none" }, "No answer."));
     if (error.name === "AbortError") {
       this.#state("cancelled", h("p", {}, `Cancelled after ${duration(ms)}.`));

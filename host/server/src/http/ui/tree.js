@@ -16,6 +16,8 @@ export class TreeView {
   #grove;
   #id;
   #rows = new Map();
+  /** What each row was last drawn from. */
+  #drawn = new Map();
   #tree;
   #list;
   #collapsed = new Set();
@@ -112,9 +114,11 @@ export class TreeView {
       if (value === null) row.removeAttribute(name);
       else row.setAttribute(name, value);
     }
-    const content = JSON.stringify([branch, step.children, this.#collapsed.has(branch.branch), this.#isFinished, this.#topTitles(branch)]);
-    if (row.content !== content) {
-      row.content = content;
+    // A branch that changed is another object.
+    const content = [branch, step.children, this.#collapsed.has(branch.branch), this.#isFinished, ...this.#topTitles(branch)];
+    const drawn = this.#drawn.get(branch.branch);
+    if (drawn === undefined || drawn.length !== content.length || drawn.some((one, at) => one !== content[at])) {
+      this.#drawn.set(branch.branch, content);
       row.replaceChildren(...this.#rowContent(step));
     }
     return row;
