@@ -172,24 +172,29 @@ test("parameters go to the server as they were typed", async (page) => {
   await page.getByRole("spinbutton", { name: "turns" }).fill("2");
   await page.getByRole("spinbutton", { name: "retrievals" }).fill("6");
   await page.getByRole("spinbutton", { name: "patience" }).fill("0");
+  await page.getByRole("combobox", { name: "policy" }).selectOption("none");
+  await page.getByRole("spinbutton", { name: "seed" }).fill("7");
   await picture(page, "settings");
   await noFindings(page);
   await page.fill("#q", options.query);
   const asked = page.waitForRequest((request) => request.url().endsWith("/_search/stream"));
   await page.locator("#q").press("Enter");
   const body = (await asked).postDataJSON();
-  assert.equal(body.ext.adaptive.turns, 2);
-  assert.equal(body.ext.adaptive.budget.retrievals, 6);
-  assert.match(JSON.stringify(body.ext.adaptive), /"patience":"?0/);
+  assert.deepEqual(body.ext.adaptive, {
+    strategy: "beam", trace: true, params: { turns: "2", patience: "0" }, budget: { retrievals: 6 }, policy: "none", seed: 7,
+  });
+  assert.deepEqual(body.query, { match: { text: options.query } });
   await finished(page);
   assert.equal(await page.locator(".column").getAttribute("data-state"), "done");
   assert.match(new URL(page.url()).searchParams.get("s"), /^beam~.*budget\.retrievals=6/);
 });
 
 test("a budget that runs out is said", async (page) => {
-  await page.goto(shared({ s: ["beam~budget.retrievals=2", "beam~budget.ms=60"] }));
+  await page.goto(shared({ s: ["beam~budget.retrievals=2", "beam~turns=99"] }));
   await finished(page, 2);
-  await page.locator(".flag.partial").first().waitFor();
+  assert.match(await page.locator(".column").nth(0).locator(".status").innerText(), /2 retrievals/);
+  assert.match(await page.locator(".column").nth(0).locator(".said").innerText(), /budget retrievals/);
+  assert.match(await page.locator(".column").nth(1).locator(".flag.degraded").innerText(), /turns.*16.*99/s);
   await noFindings(page);
   await picture(page, "flags");
 }, { viewport: { width: 1200, height: 800 } });
@@ -200,11 +205,11 @@ test("an unknown index and a wrong parameter are errors with reasons", async (pa
   assert.match(await page.locator(".failure").innerText(), /no such index/i);
   await noFindings(page);
   await picture(page, "error");
-  await page.goto(shared({ s: "beam~turns=99" }));
+  await page.goto(shared({ s: "beam~nonsense=1" }));
   await finished(page);
-  assert.match(await page.locator(".failure").innerText(), /turns.*16.*99/s);
+  assert.match(await page.locator(".failure").innerText(), /nonsense/);
   // After an error the next search works.
-  await page.getByRole("spinbutton", { name: "turns" }).fill("1");
+  await page.locator(".strategy").selectOption("hybrid");
   await page.locator("#q").press("Enter");
   await page.waitForSelector(".column[data-state=done]", { timeout: PATIENCE_MS });
 });
@@ -284,9 +289,10 @@ test("the page's own arithmetic", async (page) => {
     };
 
     const state = { query: "a & b ~ c=d %41 ü", index: "i", size: 7, followed: ["x&y", "z~"],
-      choices: [{ strategy: "beam~=x", parameters: { "a~b": "c=~%7E", turns: "3" }, budget: { ms: "5" } }, { strategy: "hybrid", parameters: {}, budget: {} }] };
+      choices: [{ strategy: "beam~=x", parameters: { "a~b": "c=~%7E", turns: "3" }, budget: { ms: "5" }, search: { seed: "2" } },
+        { strategy: "hybrid", parameters: {}, budget: {}, search: {} }] };
     same("an address says it all", readState(writeState(state)), { query: state.query, index: "i", size: 7, choices: state.choices, followed: state.followed });
-    same("a broken address", readState("?size=-1&s=%25E0%25&s=&doc=a&doc=a"), { query: "", index: "", size: 10, choices: [{ strategy: "%E0%", parameters: {}, budget: {} }], followed: ["a"] });
+    same("a broken address", readState("?size=-1&s=%25E0%25&s=&doc=a&doc=a"), { query: "", index: "", size: 10, choices: [{ strategy: "%E0%", parameters: {}, budget: {}, search: {} }], followed: ["a"] });
 
     // Server-sent events cut at every byte, with either line end.
     for (const end of ["\n", "\r\n"]) {

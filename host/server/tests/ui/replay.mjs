@@ -40,19 +40,13 @@ export async function replay({ port = 0, paceMs = 15, key = null } = {}) {
   const recorded = JSON.parse(await readFile(new URL("recorded.json", import.meta.url), "utf8"));
   const policy = await contentPolicy();
 
-  function refusal(index, body) {
-    if (index !== recorded.indices[0].index) return failure(404, "index_not_found_exception", `no such index [${index}]`);
-    const { strategy, turns } = body.ext.adaptive;
-    if (!recorded.strategies.some(({ name }) => name === strategy)) return failure(400, "illegal_argument_exception", `no strategy \`${strategy}\``);
-    if (16 < turns) return failure(400, "illegal_argument_exception", `parameter \`turns\`: expected a whole number from 1 to 16, got \`${turns}\``);
-    return null;
-  }
-
-  function replyTo(body) {
-    const { strategy, budget } = body.ext.adaptive;
-    if (budget?.retrievals === 2) return recorded.replies.partial;
-    if (budget?.ms === 60) return recorded.replies.degraded;
-    return recorded.replies[strategy] ?? recorded.replies.beam;
+  function replyTo({ ext: { adaptive: { strategy, budget, params } } }) {
+    const { replies } = recorded;
+    if (params?.nonsense !== undefined) return replies.unknownParameter;
+    if (params?.turns === "99") return replies.manyTurns;
+    if (budget?.retrievals === 2) return replies.fewRetrievals;
+    if (budget?.ms === 60) return replies.fewMilliseconds;
+    return replies[strategy] ?? replies.beam;
   }
 
   async function answer(request, response) {
@@ -87,12 +81,14 @@ export async function replay({ port = 0, paceMs = 15, key = null } = {}) {
       return json(200, { docs: JSON.parse(text).ids.map((_id) => ({ _id, found: _id in recorded.titles, _source: { title: recorded.titles[_id] } })) });
     }
     if (operation !== "_search/stream") return json(404, failure(404, "not_found", `no route ${pathname}`).body);
-    const body = JSON.parse(text);
-    const refused = refusal(index, body);
-    if (refused !== null) return json(refused.status, refused.body);
-    const reply = replyTo(body);
+    if (index !== recorded.indices[0].index) return json(404, failure(404, "index_not_found_exception", `no such index [${index}]`).body);
+    const reply = replyTo(JSON.parse(text));
     response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
     const send = (name, data) => response.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
+    if (reply.error !== undefined) {
+      send("error", reply);
+      return response.end();
+    }
     for (const branch of growth(reply.ext.adaptive.tree)) {
       await new Promise((resolve) => setTimeout(resolve, paceMs));
       if (response.destroyed) return;

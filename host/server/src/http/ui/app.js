@@ -10,7 +10,8 @@ const byId = (id) => document.getElementById(id);
 const parts = Object.fromEntries(["search", "q", "index", "size", "go", "cancel", "add", "columns", "intro", "problem", "live", "version", "theme", "forget", "key"].map((id) => [id, byId(id)]));
 
 let state = readState(location.search);
-let strategies = [];
+/** What the server has: `{strategies, usual, policies, defaultPolicy}`. */
+let offer = { strategies: [], usual: "", policies: [], defaultPolicy: "" };
 let indices = [];
 let columns = [];
 let columnNumber = 0;
@@ -104,7 +105,7 @@ function layOut() {
       layOut();
       parts.q.focus();
     };
-    column.drawSettings(strategies, String(at + 1), () => remember(), columns.length === 1 ? null : remove);
+    column.drawSettings(offer, String(at + 1), () => remember(), columns.length === 1 ? null : remove);
   }
   parts.add.disabled = MOST_COLUMNS <= columns.length;
   redraw();
@@ -112,8 +113,10 @@ function layOut() {
 
 function addColumn() {
   const used = state.choices.map(({ strategy }) => strategy);
-  const wanted = ["beam", "hybrid", "blind", ...strategies.map(({ name }) => name)];
-  const name = wanted.find((other) => !used.includes(other) && strategies.some((strategy) => strategy.name === other)) ?? used[0];
+  const names = offer.strategies.map(({ name }) => name);
+  // One-shot search is what an adaptive one has to beat, its blind twin what the policy has to.
+  const wanted = [offer.usual, "hybrid", "blind", ...names];
+  const name = wanted.find((other) => !used.includes(other) && names.includes(other)) ?? used[0];
   state.choices.push(newChoice(name));
   remember();
   layOut();
@@ -171,8 +174,7 @@ function fromState() {
     ...(isKnown || state.index === "" || indices.some(({ index }) => index === state.index)
       ? [] : [h("option", { value: state.index, selected: true }, `${state.index} (not here)`)]));
   if (state.choices.length === 0) {
-    const usual = strategies.find(({ name }) => name === "beam") ?? strategies[0];
-    if (usual !== undefined) state.choices = [newChoice(usual.name)];
+    state.choices = [newChoice(offer.usual)];
   }
   columns = [];
   layOut();
@@ -188,9 +190,9 @@ async function load() {
   document.body.dataset.state = "loading";
   try {
     const [version, listed, known] = await Promise.all([get("_orion/version"), get("_cat/indices?format=json"), get("_orion/strategies")]);
-    parts.version.textContent = version.version ?? version.number ?? "";
+    parts.version.textContent = version.version;
     indices = listed.filter(({ index }) => !index.startsWith(".")).sort((a, b) => (a.index < b.index ? -1 : 1));
-    strategies = known.strategies ?? known;
+    offer = { strategies: known.strategies, usual: known.default, policies: known.policies, defaultPolicy: known.default_policy };
   } catch (error) {
     const reason = error instanceof Refusal ? `${error.type.replaceAll("_", " ")}: ${error.message}` : error.message;
     problem(h("strong", {}, "The server's indexes and strategies could not be read."), h("p", {}, reason),

@@ -55,11 +55,11 @@ export class Column {
     new ResizeObserver(() => this.redraw()).observe(this.element);
   }
 
-  /** Draws the settings: after the number of columns or the strategies changed. */
-  drawSettings(strategies, label, onChange, onRemove) {
+  /** Draws the settings: after the number of columns or the server's offer changed. */
+  drawSettings(offer, label, onChange, onRemove) {
     this.#parts.settings.setAttribute("aria-label", `Strategy ${label}`);
     this.element.setAttribute("aria-label", `Column ${label}`);
-    drawSettings(this.#parts.settings, { choice: this.choice, strategies, label, onChange, onRemove });
+    drawSettings(this.#parts.settings, { choice: this.choice, offer, label, onChange, onRemove });
   }
 
   /** The next search will run here: what the last one left is cleared. */
@@ -142,7 +142,7 @@ export class Column {
     this.#grove.finish(adaptive.tree);
     this.#tree.finish();
     for (const hit of reply.hits.hits) this.#page.titles.learn(hit._id, hit._source);
-    const flags = [flag("degraded", "Degraded", adaptive.degraded), flag("partial", "Partial", adaptive.partial)].filter(Boolean);
+    const flags = [flag("degraded", "Degraded", adaptive.degraded), adaptive.degraded ? null : flag("partial", "Partial", adaptive.partial)].filter(Boolean);
     this.#state("done", h("p", {}, totals(reply, adaptive)), ...flags);
     this.#parts.cost.replaceChildren(...costOf(adaptive).filter(Boolean));
     this.redraw();
@@ -158,7 +158,7 @@ export class Column {
     this.#tree.update();
     this.#parts.list.replaceChildren(h("li", { class: "none" }, "No answer."));
     if (error.name === "AbortError") {
-      this.#state("cancelled", h("p", {}, `Cancelled after ${duration(ms)}.`));
+      this.#state("cancelled", h("p", {}, ms === null ? "Not begun." : `Cancelled after ${duration(ms)}.`));
       this.#page.announce(`${this.choice.strategy}: cancelled`);
       return;
     }
@@ -172,7 +172,7 @@ export class Column {
 
   /** What is left when a search before this one was cancelled. */
   skip() {
-    this.#fail(new DOMException("", "AbortError"), 0);
+    this.#fail(new DOMException("", "AbortError"), null);
   }
 
   #state(name, ...content) {

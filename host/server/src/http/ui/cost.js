@@ -59,6 +59,7 @@ export function costOf({ tree, cost, call_ms: times }) {
             h("th", { scope: "row" }, call.call, call.error && h("span", { class: "error" }, ` ${call.error}`)),
             h("td", {}, count(call.items)), h("td", {}, count(read(call))), h("td", {}, count(written(call))),
             isTimed && h("td", {}, duration(call.ms)))))))),
+    ...(tree.log ?? []).map(({ level, message }) => h("p", { class: "said" }, h("span", { class: "faint" }, `${level.toLowerCase()}: `), message)),
     cost && h("p", { class: "help" }, summaryOf(cost)),
   ];
 }

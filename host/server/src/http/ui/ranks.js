@@ -9,6 +9,8 @@ const MARGIN = { top: 14, right: 16, bottom: 26, left: 34 };
 const GRID = [1, 3, 10, 30, 100];
 /** Ranks beyond this lie on the bottom line with those that were not found. */
 const DEEPEST = 100;
+/** Narrower than this a turn has room for its number alone. */
+const ROOM_FOR_WORDS = 90;
 /** Room below rank 100 for "not found". */
 const ABSENT = 24;
 
@@ -45,7 +47,7 @@ export function drawRanks(figure, { grove, followed, answerRankOf, width }) {
   marks.push(s("text", { x: MARGIN.left - 8, y: bottom + 4, class: "tick end" }, "–"));
   for (const [at, name] of columns.entries()) {
     const anchor = at === columns.length - 1 ? "end" : at === 0 ? "start" : "middle";
-    marks.push(s("text", { x: x(at), y: HEIGHT - 6, class: `tick ${anchor}` }, at === 0 && name === "0" ? "your words" : name));
+    marks.push(s("text", { x: x(at), y: HEIGHT - 6, class: `tick ${anchor}` }, at === 0 && name === "0" && ROOM_FOR_WORDS <= step ? "your words" : name));
   }
   const courses = followed.map((document) => ({ ...document, ...course(document.id, grove, answerRankOf(document.id)) }));
   for (const { slot, found, perTurn, answerRank, title } of courses.toReversed()) {

@@ -10,8 +10,9 @@ const BUDGET_NAMES = { ms: "milliseconds", tokens: "tokens", retrievals: "retrie
 let fields = 0;
 
 /** Draws the choices into `container` and writes changes into `choice`; `onChange` hears of each. */
-export function drawSettings(container, { choice, strategies, label, onChange, onRemove }) {
-  const redraw = () => drawSettings(container, { choice, strategies, label, onChange, onRemove });
+export function drawSettings(container, { choice, offer, label, onChange, onRemove }) {
+  const redraw = () => drawSettings(container, { choice, offer, label, onChange, onRemove });
+  const { strategies, policies, defaultPolicy } = offer;
   const strategy = strategies.find(({ name }) => name === choice.strategy);
   const parameters = strategy?.parameters ?? [];
   const picker = h("select", { "aria-label": `Strategy ${label}`, class: "strategy", "data-focus": "strategy" },
@@ -25,11 +26,16 @@ export function drawSettings(container, { choice, strategies, label, onChange, o
     redraw();
   });
   const open = parameters.filter(({ name }) => IN_THE_OPEN.includes(name));
-  const rest = parameters.filter(({ name }) => !IN_THE_OPEN.includes(name));
+  // A shared address may name what this strategy does not have: shown, so that it can be emptied.
+  const strange = Object.keys(choice.parameters).filter((name) => !parameters.some((parameter) => parameter.name === name));
+  const rest = [
+    ...parameters.filter(({ name }) => !IN_THE_OPEN.includes(name)),
+    ...strange.map((name) => ({ name, kind: "text", default: "", help: "not a parameter of this strategy" })),
+  ];
   const summary = h("summary", { "data-focus": "more" });
   const tell = () => {
-    const set = Object.keys(choice.budget).length + rest.filter(({ name }) => name in choice.parameters).length;
-    summary.textContent = `Budget${rest.length === 0 ? "" : " and parameters"}${set === 0 ? "" : ` · ${set} set`}`;
+    const set = Object.keys({ ...choice.budget, ...choice.search }).length + rest.filter(({ name }) => name in choice.parameters).length;
+    summary.textContent = `Budget, policy${rest.length === 0 ? "" : ", parameters"}${set === 0 ? "" : ` · ${set} set`}`;
   };
   const changed = () => {
     tell();
@@ -46,8 +52,10 @@ export function drawSettings(container, { choice, strategies, label, onChange, o
     h("details", { class: "more", open: wasOpen },
       summary,
       h("fieldset", {},
-        h("legend", {}, "Budget"),
-        BUDGETS.map((name) => field({ name, label: BUDGET_NAMES[name], type: "integer", default: "the server's limit" }, choice.budget, changed))),
+        h("legend", {}, "Budget and policy"),
+        BUDGETS.map((name) => field({ name, label: BUDGET_NAMES[name], kind: "integer", default: "the server's limit" }, choice.budget, changed)),
+        field({ name: "policy", kind: "choice", choices: policies, default: defaultPolicy }, choice.search, changed),
+        field({ name: "seed", kind: "integer", default: "1" }, choice.search, changed)),
       0 < rest.length && h("fieldset", {},
         h("legend", {}, "Parameters"),
         rest.map((parameter) => field(parameter, choice.parameters, changed)))));
@@ -55,8 +63,7 @@ export function drawSettings(container, { choice, strategies, label, onChange, o
 
 /** One value; empty means the default, which shows as placeholder. */
 function field(parameter, values, onChange, isShort = false) {
-  const { name, help } = parameter;
-  const kind = parameter.type ?? parameter.kind;
+  const { name, help, kind } = parameter;
   const id = `field-${fields++}`;
   const current = values[name] ?? "";
   const set = (value) => {
@@ -68,9 +75,10 @@ function field(parameter, values, onChange, isShort = false) {
   const shared = { id, "data-focus": name, "aria-describedby": help && !isShort ? `${id}-help` : undefined };
   let input;
   const suggestions = [];
-  if (kind === "boolean") {
+  if (kind === "boolean" || kind === "choice") {
+    const choices = kind === "boolean" ? ["true", "false"] : parameter.choices;
     input = h("select", shared,
-      ["", "true", "false"].map((value) => h("option", { value, selected: value === current }, value || `${parameter.default} (default)`)));
+      ["", ...new Set([...choices, ...(current === "" ? [] : [current])])].map((value) => h("option", { value, selected: value === current }, value || `${parameter.default} (default)`)));
   } else {
     // A help text that lists its values, in backticks at its end, gives them as suggestions.
     const listed = kind === "text" ? [...(/: (`[^`]+`(?:, `[^`]+`)+)$/.exec(help ?? "")?.[1] ?? "").matchAll(/`([^`]+)`/g)] : [];

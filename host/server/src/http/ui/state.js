@@ -4,17 +4,17 @@
 export const MOST_COLUMNS = 3;
 export const MOST_FOLLOWED = 5;
 export const BUDGETS = ["ms", "tokens", "retrievals"];
+/** What a search may say of itself beside its strategy's parameters. */
+export const CHOSEN = ["policy", "seed"];
 
-/** A column's choices: strategy, values of its parameters, budgets. Only what differs from the defaults is kept. */
+/** A column's choices: strategy, values of its parameters, budgets, and the rest. Only what was chosen is kept. */
 export function newChoice(strategy) {
-  return { strategy, parameters: {}, budget: {} };
+  return { strategy, parameters: {}, budget: {}, search: {} };
 }
 
-function writeChoice({ strategy, parameters, budget }) {
-  const pairs = [
-    ...Object.entries(parameters),
-    ...Object.entries(budget).map(([name, value]) => [`budget.${name}`, value]),
-  ];
+function writeChoice({ strategy, parameters, budget, search }) {
+  const named = (group, values) => Object.entries(values).map(([name, value]) => [`${group}.${name}`, value]);
+  const pairs = [...Object.entries(parameters), ...named("budget", budget), ...named("search", search)];
   const escape = (text) => encodeURIComponent(text).replaceAll("~", "%7E");
   return [escape(strategy), ...pairs.map(([name, value]) => `${escape(name)}=${escape(value)}`)].join("~");
 }
@@ -35,9 +35,9 @@ function readChoice(text) {
     if (at < 1) continue;
     const name = unescape(pair.slice(0, at));
     const value = unescape(pair.slice(at + 1));
-    const budget = name.startsWith("budget.") ? name.slice("budget.".length) : null;
-    if (budget === null) choice.parameters[name] = value;
-    else if (BUDGETS.includes(budget)) choice.budget[budget] = value;
+    const [, group, member] = /^(budget|search)\.(.*)$/.exec(name) ?? [];
+    if (group === undefined) choice.parameters[name] = value;
+    else if ((group === "budget" ? BUDGETS : CHOSEN).includes(member)) choice[group][member] = value;
   }
   return choice;
 }
@@ -67,16 +67,13 @@ export function readState(search) {
   };
 }
 
-/** The body of a search. Numbers go as numbers, everything else as the text that was typed. */
-export function searchBody(query, size, { strategy, parameters, budget }) {
+/** The body of a search. Parameters go as they were typed: the server knows their kinds. */
+export function searchBody(query, size, { strategy, parameters, budget, search }) {
   const adaptive = { strategy, trace: true };
-  const others = {};
-  for (const [name, value] of Object.entries(parameters)) {
-    if (["turns", "beam", "width"].includes(name)) adaptive[name] = Number(value);
-    else others[name] = value;
-  }
-  if (0 < Object.keys(others).length) adaptive.parameters = others;
+  if (0 < Object.keys(parameters).length) adaptive.params = parameters;
   const limits = Object.entries(budget).map(([name, value]) => [name, Number(value)]);
   if (0 < limits.length) adaptive.budget = Object.fromEntries(limits);
+  if (search.policy !== undefined) adaptive.policy = search.policy;
+  if (search.seed !== undefined) adaptive.seed = Number(search.seed);
   return { query: { match: { text: query } }, size, ext: { adaptive } };
 }
