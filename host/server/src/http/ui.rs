@@ -48,7 +48,10 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/_ui", get(to_folder))
         .route("/_ui/", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
-        .route("/_ui/{name}", get(|Path(name): Path<String>, headers: HeaderMap| async move { file(&name, &headers) }))
+        .route(
+            "/_ui/{name}",
+            get(|Path(name): Path<String>, headers: HeaderMap| async move { file(&name, &headers) }),
+        )
 }
 
 /// `/_ui?q=…` to `/_ui/?q=…`, without naming what a proxy may have put before it.
@@ -105,10 +108,12 @@ mod tests {
     #[test]
     fn every_file_that_the_page_names_is_there() {
         for (name, _, text) in FILES {
-            let parts = text.split(['"', '\'']).filter_map(|part| part.strip_prefix("./").or(Some(part)));
-            for part in parts.filter(|part| {
-                [".js", ".css", ".svg"].iter().any(|ending| part.ends_with(ending)) && !part.contains([' ', '/'])
-            }) {
+            let parts = text.split(['"', '\'']).map(|part| part.strip_prefix("./").unwrap_or(part));
+            let is_file = |part: &&str| {
+                [".js", ".css", ".svg"].iter().any(|ending| part.ends_with(ending))
+                    && !part.contains([' ', '/'])
+            };
+            for part in parts.filter(is_file) {
                 assert!(FILES.iter().any(|(known, _, _)| *known == part), "`{name}` names `{part}`");
             }
         }
@@ -117,7 +122,15 @@ mod tests {
     #[test]
     fn nothing_inline_and_nothing_from_elsewhere() {
         for (name, _, text) in FILES {
-            for forbidden in ["innerHTML", "style=\"", "<style", "onclick=\"", "eval(", "https://", "setAttribute(\"style\""] {
+            for forbidden in [
+                "innerHTML",
+                "style=\"",
+                "<style",
+                "onclick=\"",
+                "eval(",
+                "https://",
+                "setAttribute(\"style\"",
+            ] {
                 assert!(!text.contains(forbidden), "`{name}` has `{forbidden}`");
             }
         }
