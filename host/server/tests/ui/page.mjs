@@ -68,6 +68,13 @@ async function picture(page, name) {
   await page.screenshot({ path: join(options.pictures, `${name}.png`), fullPage: true });
 }
 
+async function noOverflow(page) {
+  // Charts follow a new width after the next layout.
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  const [wide, inner] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(wide <= inner, `nothing runs over the edge, got ${wide} of ${inner}`);
+}
+
 async function noFindings(page) {
   await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect.getTiming().iterations === Infinity ? null : animation.finished)));
   // Through the debugger, which the page's content policy does not concern.
@@ -246,7 +253,7 @@ test("no server, no silence", async (page) => {
 });
 
 test("hostile text stays text", async (page) => {
-  const evil = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+  const evil = `<img src=x onerror=alert(1)><script>alert(2)</script>${"x".repeat(300)}`;
   const branch = { branch: 0, parent: null, turn: 0, think: evil, query: evil, retriever: "Hybrid", hits: [{ id: evil, score: 1 }], confidence: 3, judged: [{ name: evil, value: evil }], pruned: false, chosen: true };
   const reply = { took: 1, hits: { hits: [{ _id: evil, _score: 1, _source: { title: evil, text: evil } }] }, ext: { adaptive: { tree: { branches: [branch], calls: [] }, degraded: { kind: "trap", reason: evil } } } };
   await page.route("**/_search/stream", (route) => route.fulfill({ contentType: "text/event-stream", body: `event: branch\ndata: ${JSON.stringify(branch)}\n\nevent: result\ndata: ${JSON.stringify(reply)}\n\n` }));
@@ -256,6 +263,20 @@ test("hostile text stays text", async (page) => {
   assert.equal(await page.locator(".columns img, .columns script").count(), 0);
   assert.ok((await page.locator(".think").innerText()).includes("<img"));
   assert.match(await page.locator(".flag.degraded").innerText(), /onerror/);
+  await noOverflow(page);
+  await page.setViewportSize({ width: 360, height: 740 });
+  await noOverflow(page);
+});
+
+test("no width runs over the edge", async (page) => {
+  for (const s of [["beam"], ["beam", "hybrid"], ["beam", "hybrid", "blind"]]) {
+    await page.goto(shared({ s }));
+    await finished(page, s.length);
+    for (const width of [320, 360, 480, 640, 736, 768, 959, 960, 1088, 1280, 1920]) {
+      await page.setViewportSize({ width, height: 800 });
+      await noOverflow(page);
+    }
+  }
 });
 
 test("a tree of many branches", async (page) => {
@@ -348,8 +369,7 @@ for (const theme of ["light", "dark"]) {
     await page.goto(shared());
     await finished(page);
     await page.locator("[role=treeitem]").nth(1).click();
-    const [wide, inner] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-    assert.ok(wide <= inner, `nothing runs over the edge, got ${wide} of ${inner}`);
+    await noOverflow(page);
     await noFindings(page);
     await picture(page, `narrow-${theme}`);
   }, { viewport: { width: 360, height: 740 }, colorScheme: theme });
@@ -458,6 +478,17 @@ async function keyIsAskedFor(page, at, key) {
 }
 
 if (own !== null) {
+  test("behind a proxy that puts a prefix before all paths", async (page) => {
+    const prefixed = await replay({ prefix: "/search" });
+    try {
+      await page.goto(`${prefixed.base}/search/_ui?${new URLSearchParams({ q: options.query })}`);
+      await finished(page);
+      assert.equal(await page.locator(".column").getAttribute("data-state"), "done");
+      assert.equal(new URL(page.url()).pathname, "/search/_ui/");
+    } finally {
+      await prefixed.close();
+    }
+  });
   test("a key is asked for", async (page) => {
     const locked = await replay({ key: "page:secret" });
     try {

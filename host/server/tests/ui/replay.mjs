@@ -35,8 +35,8 @@ export function growth(tree) {
   return [...events, ...tree.branches.filter(({ chosen }) => chosen)];
 }
 
-/** Starts on a free port of loopback, or the given one; `key` makes it ask for one; gives `{base, close}`. */
-export async function replay({ port = 0, paceMs = 15, key = null } = {}) {
+/** Starts on a free port of loopback, or the given one; `key` makes it ask for one, `prefix` stands before all paths. Gives `{base, close}`. */
+export async function replay({ port = 0, paceMs = 15, key = null, prefix = "" } = {}) {
   const recorded = JSON.parse(await readFile(new URL("recorded.json", import.meta.url), "utf8"));
   const policy = await contentPolicy();
 
@@ -50,13 +50,14 @@ export async function replay({ port = 0, paceMs = 15, key = null } = {}) {
   }
 
   async function answer(request, response) {
-    const { pathname } = new URL(request.url, "http://localhost");
+    const { pathname: whole, search } = new URL(request.url, "http://localhost");
+    const pathname = whole.startsWith(prefix) ? whole.slice(prefix.length) : "";
     const json = (status, body) => {
       response.writeHead(status, { "Content-Type": "application/json" });
       response.end(JSON.stringify(body));
     };
     if (pathname === "/_ui") {
-      response.writeHead(307, { Location: "_ui/" });
+      response.writeHead(307, { Location: `_ui/${search}` });
       return response.end();
     }
     if (pathname.startsWith("/_ui/")) {
