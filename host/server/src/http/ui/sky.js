@@ -41,12 +41,16 @@ export function drawSky(svg, grove, { width, open, onPick }) {
       edges.push({ kind, line: s("path", { d: path, class: "edge", "data-fate": kind }) });
     }
     const radius = branch.confidence === null || branch.confidence < 0 || 1 < branch.confidence ? 4.5 : 3.5 + 3 * branch.confidence;
-    const words = cut(branch.query, Math.floor((columnWidth - 32) / LETTER));
+    const words = ROOM_FOR_WORDS <= columnWidth ? cut(branch.query, Math.floor((columnWidth - 32) / LETTER)) : "";
     dots.push(s("g", { class: "dot", "data-fate": kind, "data-open": branch.branch === open || undefined, onclick: () => onPick(branch.branch) },
       s("title", {}, `${branch.query} (${FATE_WORDS[kind]})`),
       s("rect", { x: here.x - 11, y: here.y - ROW / 2, width: Math.max(22, columnWidth - 4), height: ROW, class: "target" }),
       s("circle", { cx: here.x, cy: here.y, r: radius }),
-      ROOM_FOR_WORDS <= columnWidth && s("text", { x: here.x + 11, y: here.y + 4 }, words)));
+      words !== "" && [
+        // Lines pass behind words, not through them.
+        s("rect", { x: here.x + radius + 1, y: here.y - 8, width: 9 + LETTER * Array.from(words).length - radius, height: 16, class: "under" }),
+        s("text", { x: here.x + 11, y: here.y + 4 }, words),
+      ]));
   }
   // What is in the answer lies on top.
   const order = ["pruned", "kept", "chosen"];
