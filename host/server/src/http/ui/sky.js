@@ -11,7 +11,7 @@ const MARGIN = { top: 26, right: 14, bottom: 12, left: 12 };
 /** Narrower than this a turn has no room for words, only for dots. */
 const ROOM_FOR_WORDS = 96;
 /** Width of a letter of a label, on average and rather more than less. */
-const LETTER = 6.9;
+const LETTER = 7.2;
 
 /** Draws into `svg`, `width` pixels wide; `onPick` hears of the branch that is clicked. */
 export function drawSky(svg, grove, { width, open, onPick }) {
@@ -36,12 +36,12 @@ export function drawSky(svg, grove, { width, open, onPick }) {
     const parent = places.get(branch.parent);
     const kind = fate(branch);
     if (parent !== undefined) {
-      const middle = here.x - Math.min(36, (here.x - parent.x) / 2);
+      const middle = here.x - Math.min(13, (here.x - parent.x) / 2);
       const path = `M${parent.x} ${parent.y} H${middle - 10} C${middle} ${parent.y} ${middle - 10} ${here.y} ${middle} ${here.y} H${here.x}`;
       edges.push({ kind, line: s("path", { d: path, class: "edge", "data-fate": kind }) });
     }
     const radius = branch.confidence === null || branch.confidence < 0 || 1 < branch.confidence ? 4.5 : 3.5 + 3 * branch.confidence;
-    const words = ROOM_FOR_WORDS <= columnWidth ? cut(branch.query, Math.floor((columnWidth - 32) / LETTER)) : "";
+    const words = ROOM_FOR_WORDS <= columnWidth ? cut(branch.query, Math.floor((columnWidth - 36) / LETTER)) : "";
     dots.push(s("g", { class: "dot", "data-fate": kind, "data-open": branch.branch === open || undefined, onclick: () => onPick(branch.branch) },
       s("title", {}, `${branch.query} (${FATE_WORDS[kind]})`),
       s("rect", { x: here.x - 11, y: here.y - ROW / 2, width: Math.max(22, columnWidth - 4), height: ROW, class: "target" }),
