@@ -3,8 +3,9 @@
 //
 //   npm install --prefix target/ui --no-save playwright-core@1.64.1 axe-core@4.14.1
 //   node host/server/tests/ui/page.mjs [--base http://127.0.0.1:9200] [--index islands] [--query "…"] [--key NAME:SECRET]
-//        [--pictures FOLDER] [--only WORD] [--modules target/ui]
+//        [--through] [--pictures FOLDER] [--only WORD] [--modules target/ui]
 //
+// With `--through` the page comes from the tree and only the replies from the server, so that a change needs no build.
 // Chromium is Debian's (packages chromium and chromium-driver), or the one that CHROMIUM names. The server's index has to
 // hold the bundled corpus. The exit status is 1 if anything failed.
 
@@ -19,6 +20,7 @@ import { replay } from "./replay.mjs";
 const { values: options } = parseArgs({
   options: {
     base: { type: "string" },
+    through: { type: "boolean", default: false },
     index: { type: "string", default: "islands" },
     query: { type: "string", default: "artist who stayed after the strange skies ended" },
     key: { type: "string" },
@@ -33,8 +35,9 @@ const AXE = modules.resolve("axe-core/axe.min.js");
 /** Longest wait for anything, in milliseconds: a search takes about one second on two slow threads. */
 const PATIENCE_MS = 20_000;
 
-const own = options.base === undefined ? await replay() : null;
-const base = options.base ?? own.base;
+const isReal = options.base !== undefined;
+const own = isReal && !options.through ? null : await replay({ through: options.base ?? null });
+const base = own?.base ?? options.base;
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
@@ -477,7 +480,7 @@ async function keyIsAskedFor(page, at, key) {
   assert.ok(!(await page.locator("#key[open]").isVisible()), "the tab remembers");
 }
 
-if (own !== null) {
+if (!isReal) {
   test("behind a proxy that puts a prefix before all paths", async (page) => {
     const prefixed = await replay({ prefix: "/search" });
     try {

@@ -1,9 +1,10 @@
-// A stand-in for `orion serve` that plays recorded replies: serves the page's files and the five routes it uses, so that
-// the page can be worked on and tested without a build. `node replay.mjs [PORT]` serves until it is stopped; page.mjs
-// starts it itself. Replies are real (record.mjs); only the pace of the stream is made up.
+// A stand-in for `orion serve`, so that the page can be worked on and tested without a build: serves the page's files as
+// they lie in the tree, and plays recorded replies to the five routes that it uses, or hands these through to a server.
+// `node replay.mjs [PORT [SERVER]]` serves until it is stopped; page.mjs starts it itself. Replies are real (record.mjs);
+// only the pace of the stream is made up.
 
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, request as ask } from "node:http";
 import { pathToFileURL } from "node:url";
 
 const PAGE = new URL("../../src/http/ui/", import.meta.url);
@@ -35,8 +36,8 @@ export function growth(tree) {
   return [...events, ...tree.branches.filter(({ chosen }) => chosen)];
 }
 
-/** Starts on a free port of loopback, or the given one; `key` makes it ask for one, `prefix` stands before all paths. Gives `{base, close}`. */
-export async function replay({ port = 0, paceMs = 15, key = null, prefix = "" } = {}) {
+/** Starts on a free port of loopback, or the given one; `key` makes it ask for one, `prefix` stands before all paths, `through` is a server that answers instead. Gives `{base, close}`. */
+export async function replay({ port = 0, paceMs = 15, key = null, prefix = "", through = null } = {}) {
   const recorded = JSON.parse(await readFile(new URL("recorded.json", import.meta.url), "utf8"));
   const policy = await contentPolicy();
 
@@ -65,6 +66,15 @@ export async function replay({ port = 0, paceMs = 15, key = null, prefix = "" } 
       if (!/^[a-z]+\.(html|js|css|svg)$/.test(name)) return json(404, {});
       response.writeHead(200, { "Content-Type": TYPES[name.split(".")[1]], "Content-Security-Policy": policy });
       return response.end(await readFile(new URL(name, PAGE)));
+    }
+    if (through !== null) {
+      const upstream = ask(new URL(request.url, through), { method: request.method, headers: request.headers }, (reply) => {
+        response.writeHead(reply.statusCode, reply.headers);
+        reply.pipe(response);
+      });
+      upstream.on("error", () => response.destroy());
+      response.on("close", () => upstream.destroy());
+      return request.pipe(upstream);
     }
     const wanted = key === null ? null : `ApiKey ${Buffer.from(key).toString("base64")}`;
     if (wanted !== null && request.headers.authorization !== wanted) {
@@ -116,6 +126,6 @@ export async function replay({ port = 0, paceMs = 15, key = null, prefix = "" } 
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const { base } = await replay({ port: Number(process.argv[2] ?? 0), paceMs: 40 });
+  const { base } = await replay({ port: Number(process.argv[2] ?? 0), paceMs: 40, through: process.argv[3] ?? null });
   console.log(`${base}/_ui`);
 }
