@@ -3,7 +3,7 @@
 use crate::tree::{expect_none, files};
 
 /// Hosts that may be named: documentation, standards, papers, model hubs, and the machine itself.
-const ALLOWED_HOSTS: [&str; 15] = [
+const ALLOWED_HOSTS: [&str; 16] = [
     "127.0.0.1",
     "localhost",
     "example.com",
@@ -18,6 +18,7 @@ const ALLOWED_HOSTS: [&str; 15] = [
     "huggingface.co",
     "pypi.org",
     "www.apache.org",
+    "www.w3.org",
     "creativecommons.org",
 ];
 
