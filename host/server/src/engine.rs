@@ -14,7 +14,10 @@ use orion_host::{
     Change, EmbeddedRetriever, Generate, Host, HostOptions, Manifest, PluginDirectory, Retrieve, Services,
     Strategy, TrustStore,
     index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions, Searcher},
-    policy::{Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, random_checkpoint, tiny_policy},
+    policy::{
+        Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, WeightFormat, random_checkpoint,
+        tiny_policy,
+    },
 };
 
 use crate::{
@@ -323,7 +326,7 @@ impl<'s> Engine<'s> {
                 return Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }));
             }
         };
-        let mut options = PolicyOptions::default();
+        let mut options = PolicyOptions { weights: self.session.policy_weights, ..PolicyOptions::default() };
         if let Some(threads) = self.session.threads {
             options.threads = usize::from(threads);
         }
@@ -332,10 +335,13 @@ impl<'s> Engine<'s> {
         for warning in &info.warnings {
             self.session.terminal.warn(warning);
         }
-        let identity = match choice {
+        let mut identity = match choice {
             PolicyChoice::Folder(folder) => format!("{} {}", folder.display(), weights_stamp(folder)),
             _ => format!("{} ({} parameters)", info.source, info.parameters),
         };
+        if options.weights != WeightFormat::AsStored {
+            identity = format!("{identity} {}", options.weights.name());
+        }
         Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }))
     }
 
@@ -399,7 +405,8 @@ fn load_trusted(host: &Host, file: &Path, trust: &TrustStore) -> Result<Arc<Stra
 
 /// Enough to notice that a checkpoint folder was trained further: bytes and time of its weights.
 fn weights_stamp(folder: &Path) -> String {
-    let Ok(found) = std::fs::metadata(folder.join("model.safetensors")) else { return "sharded".to_owned() };
+    let weights = if folder.is_file() { folder.to_owned() } else { folder.join("model.safetensors") };
+    let Ok(found) = std::fs::metadata(weights) else { return "sharded".to_owned() };
     let changed = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{} bytes, {} s", found.len(), changed.map_or(0, |since| since.as_secs()))
 }

@@ -56,7 +56,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let trusted_keys = places::trusted_keys(&cli.global.plugins, &env);
             let threads = cli.global.threads;
             let policy_key = env.policy_key.clone();
-            let session = commands::Session { places, plugins, trusted_keys, policy_key, terminal, threads };
+            let policy_weights = cli.global.policy_weights;
+            let session = commands::Session {
+                places,
+                plugins,
+                trusted_keys,
+                policy_key,
+                policy_weights,
+                terminal,
+                threads,
+            };
             commands::dispatch(cli.command, &session)
         });
     match done {

@@ -21,15 +21,15 @@ pub enum PolicyChoice {
     None,
     /// nano's shape with random weights: the row of a policy that learned nothing.
     Untrained,
-    /// A checkpoint folder.
+    /// A checkpoint folder, or a `.gguf` file.
     Folder(PathBuf),
     /// An OpenAI-compatible server's base address, with the model's name after `#`.
     Endpoint(String),
 }
 
 impl PolicyChoice {
-    /// `nano`, `none`, `untrained`, an address that begins with `http`, or else a folder, which must have a
-    /// `config.json`.
+    /// `nano`, `none`, `untrained`, an address that begins with `http`, a `.gguf` file, or else a folder, which must
+    /// have a `config.json`.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         match text {
             "nano" => Ok(Self::Nano),
@@ -40,12 +40,13 @@ impl PolicyChoice {
             }
             folder => {
                 let path = PathBuf::from(folder);
-                if path.join("config.json").is_file() {
+                let is_gguf = path.extension().is_some_and(|extension| extension == "gguf") && path.is_file();
+                if is_gguf || path.join("config.json").is_file() {
                     return Ok(Self::Folder(path));
                 }
                 Err(Failure::new(format!(
-                    "choosing policy `{folder}`: expected `nano`, `none`, `untrained`, an address or a checkpoint \
-                     folder, got a path without `config.json`"
+                    "choosing policy `{folder}`: expected `nano`, `none`, `untrained`, an address, a checkpoint folder \
+                     or a .gguf file, got a path without `config.json`"
                 ))
                 .hint("a checkpoint folder holds config.json, tokenizer.json and model.safetensors"))
             }

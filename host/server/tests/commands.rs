@@ -151,7 +151,7 @@ fn errors_say_what_and_hint_what_to_do() {
     check_error(
         &["search", "salt", "--index", "notes", "--policy", "nowhere"],
         expect![[r#"
-        error: choosing policy `nowhere`: expected `nano`, `none`, `untrained`, an address or a checkpoint folder, got a path without `config.json`
+        error: choosing policy `nowhere`: expected `nano`, `none`, `untrained`, an address, a checkpoint folder or a .gguf file, got a path without `config.json`
 
         hint: a checkpoint folder holds config.json, tokenizer.json and model.safetensors
     "#]],

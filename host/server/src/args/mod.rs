@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use orion_host::policy::WeightFormat;
 
 use crate::terminal::ColorChoice;
 
@@ -81,6 +82,15 @@ pub struct GlobalArgs {
     /// Threads for encoding and the policy; results are the same for any number [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// Round a policy's matrices at load, for speed and memory: as-stored, q8_0, q4_0 or q4_k
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "as-stored",
+        hide_default_value = true
+    )]
+    pub policy_weights: WeightFormat,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -22,7 +22,7 @@ pub struct StrategyArgs {
     /// Any parameter of the strategy by name; `orion strategies` lists them
     #[arg(long = "param", value_name = "NAME=VALUE")]
     pub params: Vec<String>,
-    /// The policy model: nano, none, untrained, a checkpoint folder, or a model server as http://127.0.0.1:8000/v1#MODEL
+    /// The policy model: nano, none, untrained, a checkpoint folder, a .gguf file, or a model server as http://127.0.0.1:8000/v1#MODEL
     #[arg(long, value_name = "POLICY", default_value = "nano")]
     pub policy: String,
     /// A strategy's component file, used under its own name in place of a standard one

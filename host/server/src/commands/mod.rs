@@ -20,7 +20,7 @@ pub(crate) use strategies::to_json as strategy_json;
 
 use std::path::PathBuf;
 
-use orion_host::DirectoryOptions;
+use orion_host::{DirectoryOptions, policy::WeightFormat};
 
 use crate::{Verdict, args::Command, failure::Failure, places::Places, terminal::Terminal};
 
@@ -35,6 +35,8 @@ pub struct Session {
     pub trusted_keys: Option<PathBuf>,
     /// Key for a policy at an address.
     pub policy_key: Option<String>,
+    /// What the matrices of policies become at load.
+    pub policy_weights: WeightFormat,
     /// Where to print.
     pub terminal: Terminal,
     /// Threads for encoding and the policy.

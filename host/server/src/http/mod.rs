@@ -29,6 +29,7 @@ pub mod search;
 mod signals;
 pub mod stream;
 mod tls;
+pub mod ui;
 mod writing;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -129,7 +130,7 @@ async fn run(
 
 /// Everything that is served; pages of other modules are merged here.
 fn router(app: &Arc<App>) -> Router {
-    Router::new().fallback(entry::handle).with_state(Arc::clone(app))
+    Router::new().merge(ui::routes()).fallback(entry::handle).with_state(Arc::clone(app))
 }
 
 fn reload(app: &Arc<App>, file: Option<&PathBuf>, log: &logs::Level) {
