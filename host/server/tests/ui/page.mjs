@@ -15,6 +15,7 @@ import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
+import { arithmetic } from "./arithmetic.mjs";
 import { replay } from "./replay.mjs";
 
 const { values: options } = parseArgs({
@@ -40,7 +41,15 @@ const own = isReal && !options.through ? null : await replay({ through: options.
 const base = own?.base ?? options.base;
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
 });
 
 const tests = [];
@@ -58,10 +67,14 @@ function address(state = {}) {
 const shared = (more = {}) => address({ q: options.query, index: options.index, ...more });
 
 async function finished(page, columns = 1) {
-  await page.waitForFunction((wanted) => {
-    const states = [...document.querySelectorAll(".column")].map((column) => column.dataset.state);
-    return states.length === wanted && states.every((state) => ["done", "failed", "cancelled"].includes(state));
-  }, columns, { timeout: PATIENCE_MS });
+  await page.waitForFunction(
+    (wanted) => {
+      const states = [...document.querySelectorAll(".column")].map((column) => column.dataset.state);
+      return states.length === wanted && states.every((state) => ["done", "failed", "cancelled"].includes(state));
+    },
+    columns,
+    { timeout: PATIENCE_MS },
+  );
 }
 
 async function picture(page, name) {
@@ -79,11 +92,23 @@ async function noOverflow(page) {
 }
 
 async function noFindings(page) {
-  await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.effect.getTiming().iterations === Infinity ? null : animation.finished)));
+  await page.evaluate(() =>
+    Promise.all(
+      document
+        .getAnimations()
+        .map((animation) => (animation.effect.getTiming().iterations === Infinity ? null : animation.finished)),
+    ),
+  );
   // Through the debugger, which the page's content policy does not concern.
   await page.evaluate(`${modules("node:fs").readFileSync(AXE, "utf8")}; 0`);
   const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
-  const told = violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 4).map((node) => `${node.html.slice(0, 160)} ${node.failureSummary}`).join("\n   ")}`);
+  const told = violations.map(
+    ({ id, nodes }) =>
+      `${id}: ${nodes
+        .slice(0, 4)
+        .map((node) => `${node.html.slice(0, 160)} ${node.failureSummary}`)
+        .join("\n   ")}`,
+  );
   assert.deepEqual(told, [], `accessibility:\n${told.join("\n")}`);
 }
 
@@ -104,8 +129,10 @@ test("a search, and a tree that grows", async (page) => {
   // Rows are counted as they come.
   await page.evaluate(() => {
     globalThis.counts = [];
-    new MutationObserver(() => globalThis.counts.push(document.querySelectorAll("[role=treeitem]").length))
-      .observe(document.getElementById("columns"), { childList: true, subtree: true });
+    new MutationObserver(() => globalThis.counts.push(document.querySelectorAll("[role=treeitem]").length)).observe(
+      document.getElementById("columns"),
+      { childList: true, subtree: true },
+    );
   });
   await page.fill("#q", options.query);
   await page.keyboard.press("Enter");
@@ -118,12 +145,12 @@ test("a search, and a tree that grows", async (page) => {
   assert.equal(Math.max(...counts), branches);
   assert.ok(1 < branches);
   assert.equal(await page.locator(".result").count(), 10);
-  assert.ok(0 < await page.locator(".result mark").count());
+  assert.ok(0 < (await page.locator(".result mark").count()));
   assert.match(await page.locator(".status").innerText(), /retrievals? · [\d,]+ tokens read, [\d,]+ written/);
-  assert.ok(0 < await page.locator(".row[data-fate=chosen]").count());
-  assert.ok(0 < await page.locator(".row[data-fate=pruned]").count());
-  assert.ok(0 < await page.locator(".course").count(), "the first document is followed");
-  assert.ok(1 < await page.locator(".rounds tbody tr").count());
+  assert.ok(0 < (await page.locator(".row[data-fate=chosen]").count()));
+  assert.ok(0 < (await page.locator(".row[data-fate=pruned]").count()));
+  assert.ok(0 < (await page.locator(".course").count()), "the first document is followed");
+  assert.ok(1 < (await page.locator(".rounds tbody tr").count()));
   // Titles stand for ids once they have come.
   await page.waitForFunction(() => /[A-Z]/.test(document.querySelector(".found").textContent));
   await noFindings(page);
@@ -159,21 +186,31 @@ test("the picture of the tree opens branches", async (page) => {
   await page.locator(".details").waitFor();
 });
 
-test("strategies side by side", async (page) => {
-  await page.goto(shared({ s: ["beam~turns=3", "hybrid", "blind~beam=1"] }));
-  await finished(page, 3);
-  assert.deepEqual(await page.locator(".strategy").evaluateAll((all) => all.map((one) => one.value)), ["beam", "hybrid", "blind"]);
-  assert.equal(await page.locator(".column").nth(0).getByRole("spinbutton", { name: "turns" }).inputValue(), "3");
-  assert.ok(0 < await page.locator(".column").nth(1).locator(".shift").count());
-  const tops = await page.locator(".ranking").evaluateAll((all) => all.map((one) => Math.round(one.getBoundingClientRect().top)));
-  assert.equal(new Set(tops).size, 1, `rankings begin at one height, got ${tops}`);
-  await noFindings(page);
-  await picture(page, "three");
-  await page.locator(".remove").nth(2).click();
-  assert.equal(await page.locator(".column").count(), 2);
-  assert.deepEqual(new URL(page.url()).searchParams.getAll("s"), ["beam~turns=3", "hybrid"]);
-  await picture(page, "two");
-}, { viewport: { width: 1500, height: 1000 } });
+test(
+  "strategies side by side",
+  async (page) => {
+    await page.goto(shared({ s: ["beam~turns=3", "hybrid", "blind~beam=1"] }));
+    await finished(page, 3);
+    assert.deepEqual(await page.locator(".strategy").evaluateAll((all) => all.map((one) => one.value)), [
+      "beam",
+      "hybrid",
+      "blind",
+    ]);
+    assert.equal(await page.locator(".column").nth(0).getByRole("spinbutton", { name: "turns" }).inputValue(), "3");
+    assert.ok(0 < (await page.locator(".column").nth(1).locator(".shift").count()));
+    const tops = await page
+      .locator(".ranking")
+      .evaluateAll((all) => all.map((one) => Math.round(one.getBoundingClientRect().top)));
+    assert.equal(new Set(tops).size, 1, `rankings begin at one height, got ${tops}`);
+    await noFindings(page);
+    await picture(page, "three");
+    await page.locator(".remove").nth(2).click();
+    assert.equal(await page.locator(".column").count(), 2);
+    assert.deepEqual(new URL(page.url()).searchParams.getAll("s"), ["beam~turns=3", "hybrid"]);
+    await picture(page, "two");
+  },
+  { viewport: { width: 1500, height: 1000 } },
+);
 
 test("parameters go to the server as they were typed", async (page) => {
   await page.goto(address({ index: options.index }));
@@ -191,7 +228,12 @@ test("parameters go to the server as they were typed", async (page) => {
   await page.locator("#q").press("Enter");
   const body = (await asked).postDataJSON();
   assert.deepEqual(body.ext.adaptive, {
-    strategy: "beam", trace: true, params: { turns: "2", patience: "0" }, budget: { retrievals: 6 }, policy: "none", seed: 7,
+    strategy: "beam",
+    trace: true,
+    params: { turns: "2", patience: "0" },
+    budget: { retrievals: 6 },
+    policy: "none",
+    seed: 7,
   });
   assert.deepEqual(body.query, { match: { text: options.query } });
   await finished(page);
@@ -199,15 +241,19 @@ test("parameters go to the server as they were typed", async (page) => {
   assert.match(new URL(page.url()).searchParams.get("s"), /^beam~.*budget\.retrievals=6/);
 });
 
-test("a budget that runs out is said", async (page) => {
-  await page.goto(shared({ s: ["beam~budget.retrievals=2", "beam~turns=99"] }));
-  await finished(page, 2);
-  assert.match(await page.locator(".column").nth(0).locator(".status").innerText(), /2 retrievals/);
-  assert.match(await page.locator(".column").nth(0).locator(".said").innerText(), /budget retrievals/);
-  assert.match(await page.locator(".column").nth(1).locator(".flag.degraded").innerText(), /turns.*16.*99/s);
-  await noFindings(page);
-  await picture(page, "flags");
-}, { viewport: { width: 1200, height: 800 } });
+test(
+  "a budget that runs out is said",
+  async (page) => {
+    await page.goto(shared({ s: ["beam~budget.retrievals=2", "beam~turns=99"] }));
+    await finished(page, 2);
+    assert.match(await page.locator(".column").nth(0).locator(".status").innerText(), /2 retrievals/);
+    assert.match(await page.locator(".column").nth(0).locator(".said").innerText(), /budget retrievals/);
+    assert.match(await page.locator(".column").nth(1).locator(".flag.degraded").innerText(), /turns.*16.*99/s);
+    await noFindings(page);
+    await picture(page, "flags");
+  },
+  { viewport: { width: 1200, height: 800 } },
+);
 
 test("an unknown index and a wrong parameter are errors with reasons", async (page) => {
   await page.goto(address({ q: "x", index: "nowhere" }));
@@ -246,7 +292,9 @@ test("no server, no silence", async (page) => {
   await finished(page);
   assert.match(await page.locator(".failure").innerText(), /did not answer/);
   await page.unroute("**/_search/stream");
-  await page.route("**/_search/stream", (route) => route.fulfill({ contentType: "text/event-stream", body: ": hello\n\n" }));
+  await page.route("**/_search/stream", (route) =>
+    route.fulfill({ contentType: "text/event-stream", body: ": hello\n\n" }),
+  );
   await page.keyboard.press("Enter");
   await page.waitForFunction(() => /ended before/.test(document.querySelector(".failure")?.textContent));
   await page.route("**/_cat/indices**", (route) => route.fulfill({ json: [] }));
@@ -257,9 +305,30 @@ test("no server, no silence", async (page) => {
 
 test("hostile text stays text", async (page) => {
   const evil = `<img src=x onerror=alert(1)><script>alert(2)</script>${"x".repeat(300)}`;
-  const branch = { branch: 0, parent: null, turn: 0, think: evil, query: evil, retriever: "Hybrid", hits: [{ id: evil, score: 1 }], confidence: 3, judged: [{ name: evil, value: evil }], pruned: false, chosen: true };
-  const reply = { took: 1, hits: { hits: [{ _id: evil, _score: 1, _source: { title: evil, text: evil } }] }, ext: { adaptive: { tree: { branches: [branch], calls: [] }, degraded: { kind: "trap", reason: evil } } } };
-  await page.route("**/_search/stream", (route) => route.fulfill({ contentType: "text/event-stream", body: `event: branch\ndata: ${JSON.stringify(branch)}\n\nevent: result\ndata: ${JSON.stringify(reply)}\n\n` }));
+  const branch = {
+    branch: 0,
+    parent: null,
+    turn: 0,
+    think: evil,
+    query: evil,
+    retriever: "Hybrid",
+    hits: [{ id: evil, score: 1 }],
+    confidence: 3,
+    judged: [{ name: evil, value: evil }],
+    pruned: false,
+    chosen: true,
+  };
+  const reply = {
+    took: 1,
+    hits: { hits: [{ _id: evil, _score: 1, _source: { title: evil, text: evil } }] },
+    ext: { adaptive: { tree: { branches: [branch], calls: [] }, degraded: { kind: "trap", reason: evil } } },
+  };
+  await page.route("**/_search/stream", (route) =>
+    route.fulfill({
+      contentType: "text/event-stream",
+      body: `event: branch\ndata: ${JSON.stringify(branch)}\n\nevent: result\ndata: ${JSON.stringify(reply)}\n\n`,
+    }),
+  );
   await page.goto(shared());
   await finished(page);
   await page.locator("[role=treeitem]").click();
@@ -284,8 +353,17 @@ test("no width runs over the edge", async (page) => {
 
 test("a tree of many branches", async (page) => {
   const branches = Array.from({ length: 1500 }, (_, branch) => ({
-    branch, parent: branch === 0 ? null : Math.floor((branch - 1) / 3), turn: Math.floor(Math.log(2 * branch + 1) / Math.log(3)), think: "", query: `query ${branch}`,
-    retriever: "Lexical", hits: [{ id: "one", score: 1 }], confidence: 0.5, judged: [], pruned: branch % 2 === 1, chosen: false,
+    branch,
+    parent: branch === 0 ? null : Math.floor((branch - 1) / 3),
+    turn: Math.floor(Math.log(2 * branch + 1) / Math.log(3)),
+    think: "",
+    query: `query ${branch}`,
+    retriever: "Lexical",
+    hits: [{ id: "one", score: 1 }],
+    confidence: 0.5,
+    judged: [],
+    pruned: branch % 2 === 1,
+    chosen: false,
   }));
   const reply = { took: 1, hits: { hits: [] }, ext: { adaptive: { tree: { branches, calls: [] } } } };
   const events = [...branches.map((branch) => ["branch", branch]), ["result", reply]];
@@ -299,101 +377,47 @@ test("a tree of many branches", async (page) => {
   assert.match(await page.locator(".ranking").innerText(), /no document answers/i);
 });
 
-/** What has a right answer that a slow twin knows, module by module. */
 test("the page's own arithmetic", async (page) => {
   await page.goto(address({ index: options.index }));
   await page.waitForSelector("body[data-state=ready]");
-  const findings = await page.evaluate(async () => {
-    const at = (name) => import(new URL(name, location.href).href);
-    const [{ readState, writeState }, { events, toRefusal }, { snippetOf }, { Grove }, { rounds }] = await Promise.all(
-      ["state.js", "api.js", "ranking.js", "grove.js", "cost.js"].map(at));
-    const found = [];
-    const same = (what, got, expected) => {
-      if (JSON.stringify(got) !== JSON.stringify(expected)) found.push(`${what}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(got)}`);
-    };
-
-    const state = { query: "a & b ~ c=d %41 ü", index: "i", size: 7, followed: ["x&y", "z~"],
-      choices: [{ strategy: "beam~=x", parameters: { "a~b": "c=~%7E", turns: "3" }, budget: { ms: "5" }, search: { seed: "2" } },
-        { strategy: "hybrid", parameters: {}, budget: {}, search: {} }] };
-    same("an address says it all", readState(writeState(state)), { query: state.query, index: "i", size: 7, choices: state.choices, followed: state.followed });
-    same("a broken address", readState("?size=-1&s=%25E0%25&s=&doc=a&doc=a"), { query: "", index: "", size: 10, choices: [{ strategy: "%E0%", parameters: {}, budget: {}, search: {} }], followed: ["a"] });
-
-    // Server-sent events cut at every byte, with either line end.
-    for (const end of ["\n", "\r\n"]) {
-      const bytes = new TextEncoder().encode([": hello", "", "event: branch", "data: {\"a\":", "data:\"ü\"}", "", "event: result", "data: 1", "", "event: lost", "data: 2"].join(end));
-      for (let cut = 0; cut <= bytes.length; cut++) {
-        const got = [];
-        const body = new ReadableStream({ start(sink) {
-          sink.enqueue(bytes.slice(0, cut));
-          sink.enqueue(bytes.slice(cut));
-          sink.close();
-        } });
-        for await (const event of events(body)) got.push(event);
-        same(`events cut at ${cut}`, got, [{ name: "branch", data: '{"a":\n"ü"}' }, { name: "result", data: "1" }]);
-      }
-    }
-
-    same("an error in words", toRefusal({ error: "no" }, 500).message, "no");
-    same("an error without a body", toRefusal(null, 502).message, "the server answered with status 502");
-
-    // The snippet has as many of the query's words as the best window that a search of all windows finds.
-    const words = ["lens", "prism"];
-    for (let seed = 1; seed < 60; seed++) {
-      let state = seed;
-      const next = (below) => (state = (state * 48271) % 2147483647) % below;
-      const text = Array.from({ length: 120 }, () => ["lens", "prism", "a", "the", "lighthouse", "of", "water", "sea"][next(8)]).join(" ");
-      const hits = (part) => part.split(" ").filter((word) => words.includes(word)).length;
-      const starts = [...text.matchAll(/\S+/g)].map(({ index }) => index);
-      const best = Math.max(...starts.map((start) => hits(starts.filter((one) => start <= one && one < start + 220).map((one) => text.slice(one).split(" ", 1)[0]).join(" "))));
-      const got = hits(snippetOf(text, words).replace(/…/g, ""));
-      if (got < best) found.push(`snippet of seed ${seed}: expected ${best} words, got ${got}`);
-    }
-
-    const grove = new Grove();
-    const branch = (number, parent, turn) => ({ branch: number, parent, turn, hits: number === 2 ? [{ id: "d" }] : [] });
-    grove.put(branch(2, 1, 2)); // Before its parent.
-    grove.put(branch(0, null, 0));
-    grove.put(branch(3, 0, 1));
-    same("an orphan is a root", grove.walk().map((step) => [step.branch.branch, step.level]), [[0, 1], [3, 2], [2, 1]]);
-    grove.put(branch(1, 0, 1));
-    same("and comes home", grove.walk().map((step) => [step.branch.branch, step.level, step.place, step.siblings, step.children]),
-      [[0, 1, 1, 1, 2], [1, 2, 1, 2, 1], [2, 3, 1, 1, 0], [3, 2, 2, 2, 0]]);
-    same("ranks", grove.ranksOf("d").map(({ turn, rank }) => [turn, rank]), [[2, 1]]);
-    const calls = (text) => text.split(" ").map((call) => ({ call }));
-    same("rounds", rounds(calls("policy.extend policy.propose retrieval.search policy.propose")).map((round) => round.length), [1, 2, 1]);
-    same("rounds without a policy", rounds(calls("retrieval.search retrieval.documents retrieval.search")).map((round) => round.length), [2, 1]);
-    return found;
-  });
-  assert.deepEqual(findings, []);
+  assert.deepEqual(await page.evaluate(arithmetic), []);
 });
 
 for (const theme of ["light", "dark"]) {
-  test(`narrow, ${theme}`, async (page) => {
-    await page.goto(shared());
-    await finished(page);
-    await page.locator("[role=treeitem]").nth(1).click();
-    await noOverflow(page);
-    await noFindings(page);
-    await picture(page, `narrow-${theme}`);
-  }, { viewport: { width: 360, height: 740 }, colorScheme: theme });
+  test(
+    `narrow, ${theme}`,
+    async (page) => {
+      await page.goto(shared());
+      await finished(page);
+      await page.locator("[role=treeitem]").nth(1).click();
+      await noOverflow(page);
+      await noFindings(page);
+      await picture(page, `narrow-${theme}`);
+    },
+    { viewport: { width: 360, height: 740 }, colorScheme: theme },
+  );
 }
 
-test("dark by the system, and the switch", async (page) => {
-  await page.goto(shared());
-  await finished(page);
-  const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
-  const dark = await background();
-  await noFindings(page);
-  await picture(page, "dark");
-  await page.locator("#theme").click();
-  const light = await background();
-  assert.notEqual(light, dark);
-  await page.reload();
-  await page.waitForSelector("body[data-state=ready]");
-  assert.equal(await background(), light, "the choice is kept");
-  await page.locator("#theme").click();
-  assert.equal(await background(), dark);
-}, { colorScheme: "dark" });
+test(
+  "dark by the system, and the switch",
+  async (page) => {
+    await page.goto(shared());
+    await finished(page);
+    const background = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const dark = await background();
+    await noFindings(page);
+    await picture(page, "dark");
+    await page.locator("#theme").click();
+    const light = await background();
+    assert.notEqual(light, dark);
+    await page.reload();
+    await page.waitForSelector("body[data-state=ready]");
+    assert.equal(await background(), light, "the choice is kept");
+    await page.locator("#theme").click();
+    assert.equal(await background(), dark);
+  },
+  { colorScheme: "dark" },
+);
 
 test("keyboard alone", async (page) => {
   const press = (key) => page.keyboard.press(key);
@@ -407,7 +431,12 @@ test("keyboard alone", async (page) => {
   await press("Enter");
   await finished(page);
   // Tab leads from the box through the settings into the tree.
-  for (let steps = 0; steps < 30 && !(await page.evaluate(() => document.activeElement.matches("[role=treeitem]"))); steps++) await press("Tab");
+  for (
+    let steps = 0;
+    steps < 30 && !(await page.evaluate(() => document.activeElement.matches("[role=treeitem]")));
+    steps++
+  )
+    await press("Tab");
   const at = () => page.evaluate(() => Number(document.activeElement.dataset.branch));
   assert.equal(await at(), 0);
   await press("ArrowRight");
@@ -430,11 +459,25 @@ test("keyboard alone", async (page) => {
   assert.equal(await at(), child);
   await press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-selected")), "true");
-  assert.ok(await page.evaluate(() => document.activeElement.matches(":focus-visible") && getComputedStyle(document.activeElement).outlineStyle === "solid"), "the focus is seen");
+  assert.ok(
+    await page.evaluate(
+      () =>
+        document.activeElement.matches(":focus-visible") &&
+        getComputedStyle(document.activeElement).outlineStyle === "solid",
+    ),
+    "the focus is seen",
+  );
   await press("Tab");
-  assert.ok(await page.evaluate(() => document.activeElement.matches(".details .follow")), "the details follow their row");
+  assert.ok(
+    await page.evaluate(() => document.activeElement.matches(".details .follow")),
+    "the details follow their row",
+  );
   await press("Enter");
-  assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-pressed")), "true", "the focus stays on what was pressed");
+  assert.equal(
+    await page.evaluate(() => document.activeElement.getAttribute("aria-pressed")),
+    "true",
+    "the focus stays on what was pressed",
+  );
   assert.equal(new URL(page.url()).searchParams.getAll("doc").length, 1);
   await press("/");
   assert.equal(await focused(), "q");
@@ -510,7 +553,11 @@ const PROVOKED = /Failed to load resource/;
 let failed = 0;
 const chosen = tests.filter(({ name }) => name.includes(options.only));
 for (const { name, run, settings } of chosen) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "light", ...settings });
+  const context = await browser.newContext({
+    viewport: { width: 1280, height: 900 },
+    colorScheme: "light",
+    ...settings,
+  });
   if (options.key !== undefined && name !== "a key is asked for") {
     const key = Buffer.from(options.key).toString("base64");
     await context.addInitScript((value) => sessionStorage.setItem("orion-api-key", value), key);
@@ -523,8 +570,17 @@ for (const { name, run, settings } of chosen) {
     complaints.push(`dialog: ${dialog.message()}`);
     dialog.dismiss();
   });
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && !PROVOKED.test(message.text()) && complaints.push(message.text()));
-  page.on("request", (request) => !request.url().startsWith("http://127.0.0.1") && complaints.push(`asked ${request.url()}`));
+  page.on(
+    "console",
+    (message) =>
+      ["error", "warning"].includes(message.type()) &&
+      !PROVOKED.test(message.text()) &&
+      complaints.push(message.text()),
+  );
+  page.on(
+    "request",
+    (request) => !request.url().startsWith("http://127.0.0.1") && complaints.push(`asked ${request.url()}`),
+  );
   try {
     await run(page);
     assert.deepEqual(complaints, [], "the console is empty");

@@ -23,15 +23,33 @@ const SEARCHES = {
 };
 
 async function ask(path, body) {
-  const response = await fetch(`${base}/${path}`, body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+  const response = await fetch(
+    `${base}/${path}`,
+    body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) },
+  );
   return response.json();
 }
 
-const [version, strategies, all] = await Promise.all([ask("_orion/version"), ask("_orion/strategies"), ask("_cat/indices?format=json")]);
-const recorded = { query: QUERY, version, strategies, indices: all.filter((one) => one.index === index), titles: {}, replies: {} };
+const [version, strategies, all] = await Promise.all([
+  ask("_orion/version"),
+  ask("_orion/strategies"),
+  ask("_cat/indices?format=json"),
+]);
+const recorded = {
+  query: QUERY,
+  version,
+  strategies,
+  indices: all.filter((one) => one.index === index),
+  titles: {},
+  replies: {},
+};
 const ids = new Set();
 for (const [name, adaptive] of Object.entries(SEARCHES)) {
-  const reply = await ask(`${index}/_search`, { query: { match: { text: QUERY } }, size: 10, ext: { adaptive: { ...adaptive, trace: true } } });
+  const reply = await ask(`${index}/_search`, {
+    query: { match: { text: QUERY } },
+    size: 10,
+    ext: { adaptive: { ...adaptive, trace: true } },
+  });
   for (const branch of reply.ext?.adaptive.tree.branches ?? []) {
     branch.hits = branch.hits.slice(0, HITS_KEPT);
     for (const { id } of branch.hits) ids.add(id);

@@ -8,7 +8,12 @@ import { createServer, request as ask } from "node:http";
 import { pathToFileURL } from "node:url";
 
 const PAGE = new URL("../../src/http/ui/", import.meta.url);
-const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8", svg: "image/svg+xml" };
+const TYPES = {
+  html: "text/html; charset=utf-8",
+  js: "text/javascript; charset=utf-8",
+  css: "text/css; charset=utf-8",
+  svg: "image/svg+xml",
+};
 /** The policy that ui.rs sends; a test compares. */
 const POLICY = /pub const POLICY: &str = "((?:[^"]|\\\n\s*)*)";/;
 
@@ -41,7 +46,11 @@ export async function replay({ port = 0, paceMs = 15, key = null, prefix = "", t
   const recorded = JSON.parse(await readFile(new URL("recorded.json", import.meta.url), "utf8"));
   const policy = await contentPolicy();
 
-  function replyTo({ ext: { adaptive: { strategy, budget, params } } }) {
+  function replyTo({
+    ext: {
+      adaptive: { strategy, budget, params },
+    },
+  }) {
     const { replies } = recorded;
     if (params?.nonsense !== undefined) return replies.unknownParameter;
     if (params?.turns === "99") return replies.manyTurns;
@@ -68,10 +77,14 @@ export async function replay({ port = 0, paceMs = 15, key = null, prefix = "", t
       return response.end(await readFile(new URL(name, PAGE)));
     }
     if (through !== null) {
-      const upstream = ask(new URL(request.url, through), { method: request.method, headers: request.headers }, (reply) => {
-        response.writeHead(reply.statusCode, reply.headers);
-        reply.pipe(response);
-      });
+      const upstream = ask(
+        new URL(request.url, through),
+        { method: request.method, headers: request.headers },
+        (reply) => {
+          response.writeHead(reply.statusCode, reply.headers);
+          reply.pipe(response);
+        },
+      );
       upstream.on("error", () => response.destroy());
       response.on("close", () => upstream.destroy());
       return request.pipe(upstream);
@@ -89,10 +102,17 @@ export async function replay({ port = 0, paceMs = 15, key = null, prefix = "", t
     for await (const piece of request) text += piece;
     const [, index, operation] = /^\/([^/]+)\/(.+)$/.exec(pathname) ?? [];
     if (operation === "_mget") {
-      return json(200, { docs: JSON.parse(text).ids.map((_id) => ({ _id, found: _id in recorded.titles, _source: { title: recorded.titles[_id] } })) });
+      return json(200, {
+        docs: JSON.parse(text).ids.map((_id) => ({
+          _id,
+          found: _id in recorded.titles,
+          _source: { title: recorded.titles[_id] },
+        })),
+      });
     }
     if (operation !== "_search/stream") return json(404, failure(404, "not_found", `no route ${pathname}`).body);
-    if (index !== recorded.indices[0].index) return json(404, failure(404, "index_not_found_exception", `no such index [${index}]`).body);
+    if (index !== recorded.indices[0].index)
+      return json(404, failure(404, "index_not_found_exception", `no such index [${index}]`).body);
     const reply = replyTo(JSON.parse(text));
     response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
     const send = (name, data) => response.write(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
@@ -118,10 +138,11 @@ export async function replay({ port = 0, paceMs = 15, key = null, prefix = "", t
   await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
   return {
     base: `http://127.0.0.1:${server.address().port}`,
-    close: () => new Promise((resolve) => {
-      server.close(resolve);
-      server.closeAllConnections();
-    }),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
   };
 }
 

@@ -21,7 +21,12 @@ export function toRefusal(body, status) {
   const causes = [...(error?.root_cause ?? []), ...(error?.caused_by ? [error.caused_by] : [])]
     .map(({ reason }) => reason)
     .filter((reason) => reason && reason !== error.reason);
-  return new Refusal(error?.type ?? "error", error?.reason ?? `the server answered with status ${status}`, body?.status ?? status, causes);
+  return new Refusal(
+    error?.type ?? "error",
+    error?.reason ?? `the server answered with status ${status}`,
+    body?.status ?? status,
+    causes,
+  );
 }
 
 /** A key as it is sent: NAME:SECRET as people have it is encoded, anything else is taken for encoded already. */

@@ -7,7 +7,25 @@ import { MOST_COLUMNS, MOST_FOLLOWED, newChoice, readState, writeState } from ".
 import { Titles } from "./titles.js";
 
 const byId = (id) => document.getElementById(id);
-const parts = Object.fromEntries(["search", "q", "index", "size", "go", "cancel", "add", "columns", "intro", "problem", "live", "version", "theme", "forget", "key"].map((id) => [id, byId(id)]));
+const parts = Object.fromEntries(
+  [
+    "search",
+    "q",
+    "index",
+    "size",
+    "go",
+    "cancel",
+    "add",
+    "columns",
+    "intro",
+    "problem",
+    "live",
+    "version",
+    "theme",
+    "forget",
+    "key",
+  ].map((id) => [id, byId(id)]),
+);
 
 let state = readState(location.search);
 /** What the server has: `{strategies, usual, policies, defaultPolicy}`. */
@@ -29,15 +47,20 @@ const page = {
   /** A document's title as the switch that follows it over the turns. */
   followButton(id, title) {
     const slot = slots.get(id);
-    return h("button", {
-      type: "button",
-      class: "follow",
-      "data-focus": `follow-${id}`,
-      "data-slot": slot,
-      "aria-pressed": String(slot !== undefined),
-      title: slot === undefined ? "Follow over the turns" : "Follow no longer",
-      onclick: () => follow(id),
-    }, h("i", { class: "swatch", "aria-hidden": true }), title);
+    return h(
+      "button",
+      {
+        type: "button",
+        class: "follow",
+        "data-focus": `follow-${id}`,
+        "data-slot": slot,
+        "aria-pressed": String(slot !== undefined),
+        title: slot === undefined ? "Follow over the turns" : "Follow no longer",
+        onclick: () => follow(id),
+      },
+      h("i", { class: "swatch", "aria-hidden": true }),
+      title,
+    );
   },
 
   /** Documents of a column's chart: those the reader chose, else the first of its answer. */
@@ -57,8 +80,11 @@ const page = {
     const name = first.choice.strategy;
     if (there === null) return h("span", { class: "shift new", title: `not in the answer of ${name}` }, "new ");
     if (there === rank) return h("span", { class: "shift", title: `the same rank as in ${name}` }, "= ");
-    return h("span", { class: `shift ${rank < there ? "up" : "down"}`, title: `rank ${there} in ${name}` },
-      `${rank < there ? "↑" : "↓"}${Math.abs(there - rank)} `);
+    return h(
+      "span",
+      { class: `shift ${rank < there ? "up" : "down"}`, title: `rank ${there} in ${name}` },
+      `${rank < there ? "↑" : "↓"}${Math.abs(there - rank)} `,
+    );
   },
 };
 
@@ -78,7 +104,10 @@ function follow(id) {
 
 function takeSlot(id) {
   const taken = new Set(slots.values());
-  slots.set(id, [...Array(MOST_FOLLOWED).keys()].find((slot) => !taken.has(slot)));
+  slots.set(
+    id,
+    [...Array(MOST_FOLLOWED).keys()].find((slot) => !taken.has(slot)),
+  );
 }
 
 function redraw() {
@@ -94,8 +123,9 @@ function remember(isNew = false) {
 
 /** Columns as the choices say; those that stay keep what they show. */
 function layOut() {
-  columns = state.choices.map((choice) =>
-    columns.find((column) => column.choice === choice) ?? new Column(`c${++columnNumber}`, choice, page));
+  columns = state.choices.map(
+    (choice) => columns.find((column) => column.choice === choice) ?? new Column(`c${++columnNumber}`, choice, page),
+  );
   parts.columns.dataset.columns = columns.length;
   parts.columns.replaceChildren(...columns.map(({ element }) => element));
   for (const [at, column] of columns.entries()) {
@@ -170,9 +200,12 @@ function fromState() {
   if (state.index === "") state.index = indices[0]?.index ?? "";
   parts.index.replaceChildren(
     ...indices.map(({ index, "docs.count": documents }) =>
-      h("option", { value: index, selected: index === state.index }, `${index} (${count(Number(documents))})`)),
+      h("option", { value: index, selected: index === state.index }, `${index} (${count(Number(documents))})`),
+    ),
     ...(isKnown || state.index === "" || indices.some(({ index }) => index === state.index)
-      ? [] : [h("option", { value: state.index, selected: true }, `${state.index} (not here)`)]));
+      ? []
+      : [h("option", { value: state.index, selected: true }, `${state.index} (not here)`)]),
+  );
   if (state.choices.length === 0) {
     state.choices = [newChoice(offer.usual)];
   }
@@ -189,14 +222,26 @@ async function load() {
   problem();
   document.body.dataset.state = "loading";
   try {
-    const [version, listed, known] = await Promise.all([get("_orion/version"), get("_cat/indices?format=json"), get("_orion/strategies")]);
+    const [version, listed, known] = await Promise.all([
+      get("_orion/version"),
+      get("_cat/indices?format=json"),
+      get("_orion/strategies"),
+    ]);
     parts.version.textContent = version.version;
     indices = listed.filter(({ index }) => !index.startsWith(".")).sort((a, b) => (a.index < b.index ? -1 : 1));
-    offer = { strategies: known.strategies, usual: known.default, policies: known.policies, defaultPolicy: known.default_policy };
+    offer = {
+      strategies: known.strategies,
+      usual: known.default,
+      policies: known.policies,
+      defaultPolicy: known.default_policy,
+    };
   } catch (error) {
     const reason = error instanceof Refusal ? `${error.type.replaceAll("_", " ")}: ${error.message}` : error.message;
-    problem(h("strong", {}, "The server's indexes and strategies could not be read."), h("p", {}, reason),
-      h("button", { type: "button", onclick: load }, "Try again"));
+    problem(
+      h("strong", {}, "The server's indexes and strategies could not be read."),
+      h("p", {}, reason),
+      h("button", { type: "button", onclick: load }, "Try again"),
+    );
     document.body.dataset.state = "failed";
     return;
   }
@@ -204,23 +249,40 @@ async function load() {
   parts.forget.hidden = !hasKey();
   fromState();
   if (indices.length === 0) {
-    problem(h("strong", {}, "There is no index yet."),
-      h("p", {}, "Make one with ", h("code", {}, "orion index add notes corpus.jsonl"), " or by sending documents to ", h("code", {}, "POST /notes/_bulk"), "."),
-      h("button", { type: "button", onclick: load }, "Look again"));
+    problem(
+      h("strong", {}, "There is no index yet."),
+      h(
+        "p",
+        {},
+        "Make one with ",
+        h("code", {}, "orion index add notes corpus.jsonl"),
+        " or by sending documents to ",
+        h("code", {}, "POST /notes/_bulk"),
+        ".",
+      ),
+      h("button", { type: "button", onclick: load }, "Look again"),
+    );
     return;
   }
   if (state.query === "") parts.q.focus();
   else await search();
 }
 
-onKeyWanted((wasRefused) => new Promise((resolve) => {
-  const input = parts.key.querySelector("input");
-  parts.key.querySelector(".refused").hidden = !wasRefused;
-  input.value = "";
-  parts.key.addEventListener("close", () => resolve(parts.key.returnValue === "use" && input.value !== "" ? input.value.trim() : null), { once: true });
-  parts.key.returnValue = "";
-  parts.key.showModal();
-}));
+onKeyWanted(
+  (wasRefused) =>
+    new Promise((resolve) => {
+      const input = parts.key.querySelector("input");
+      parts.key.querySelector(".refused").hidden = !wasRefused;
+      input.value = "";
+      parts.key.addEventListener(
+        "close",
+        () => resolve(parts.key.returnValue === "use" && input.value !== "" ? input.value.trim() : null),
+        { once: true },
+      );
+      parts.key.returnValue = "";
+      parts.key.showModal();
+    }),
+);
 
 function nameTheme() {
   const name = globalThis.orionTheme.current();

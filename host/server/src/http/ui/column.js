@@ -31,8 +31,7 @@ export class Column {
     this.#id = id;
     this.choice = choice;
     this.#page = page;
-    const part = (name, title, ...children) => h("section", { class: name },
-      h("h2", {}, title), ...children);
+    const part = (name, title, ...children) => h("section", { class: name }, h("h2", {}, title), ...children);
     const svg = document.querySelector("svg.empty").cloneNode();
     svg.setAttribute("class", "sky");
     this.#parts = {
@@ -45,13 +44,20 @@ export class Column {
       cost: h("div", {}),
     };
     const { settings, status, sky, rows, list, ranks, cost } = this.#parts;
-    this.element = h("article", { class: "column", id, "data-state": "idle" },
-      settings, status,
+    this.element = h(
+      "article",
+      { class: "column", id, "data-state": "idle" },
+      settings,
+      status,
       part("tree-part", "Search tree", sky, rows),
-      h("div", { class: "answer" },
+      h(
+        "div",
+        { class: "answer" },
         part("ranking", "Answer", list),
         part("ranks", "Rank over the turns", ranks),
-        part("cost", "Time and tokens", cost)));
+        part("cost", "Time and tokens", cost),
+      ),
+    );
     new ResizeObserver(() => this.redraw()).observe(this.element);
   }
 
@@ -76,7 +82,10 @@ export class Column {
     this.#parts.rows.replaceChildren(this.#tree.element);
     this.#parts.list.replaceChildren(h("li", { class: "none" }, "The answer comes last."));
     this.#parts.cost.replaceChildren();
-    this.#state("waiting", h("p", {}, "Waiting for its turn; searches run one after another, so that their times compare."));
+    this.#state(
+      "waiting",
+      h("p", {}, "Waiting for its turn; searches run one after another, so that their times compare."),
+    );
   }
 
   /** Searches. Gives whether there was an answer; says itself what went wrong. */
@@ -89,10 +98,15 @@ export class Column {
       watch.textContent = `${((performance.now() - started) / 1000).toFixed(1)} s`;
     }, TICK_MS);
     try {
-      const reply = await searchStream(index, searchBody(this.#query, size, this.choice), (branch) => {
-        this.#grove.put(branch);
-        this.#schedule();
-      }, signal);
+      const reply = await searchStream(
+        index,
+        searchBody(this.#query, size, this.choice),
+        (branch) => {
+          this.#grove.put(branch);
+          this.#schedule();
+        },
+        signal,
+      );
       this.#finish(reply);
       return true;
     } catch (error) {
@@ -142,7 +156,10 @@ export class Column {
     this.#grove.finish(adaptive.tree);
     this.#tree.finish();
     for (const hit of reply.hits.hits) this.#page.titles.learn(hit._id, hit._source);
-    const flags = [flag("degraded", "Degraded", adaptive.degraded), adaptive.degraded ? null : flag("partial", "Partial", adaptive.partial)].filter(Boolean);
+    const flags = [
+      flag("degraded", "Degraded", adaptive.degraded),
+      adaptive.degraded ? null : flag("partial", "Partial", adaptive.partial),
+    ].filter(Boolean);
     this.#state("done", h("p", {}, totals(reply, adaptive)), ...flags);
     this.#parts.cost.replaceChildren(...costOf(adaptive).filter(Boolean));
     this.redraw();
@@ -163,11 +180,17 @@ export class Column {
       return;
     }
     const refusal = error instanceof Refusal ? error : new Refusal("fault of this page", error.message);
-    this.#state("failed", h("div", { class: "failure", role: "alert" },
-      h("strong", {}, refusal.type.replaceAll("_", " ")),
-      h("p", {}, refusal.message),
-      refusal.causes.map((cause) => h("p", { class: "faint" }, cause)),
-      0 < refusal.status && h("p", { class: "faint" }, `status ${refusal.status}`)));
+    this.#state(
+      "failed",
+      h(
+        "div",
+        { class: "failure", role: "alert" },
+        h("strong", {}, refusal.type.replaceAll("_", " ")),
+        h("p", {}, refusal.message),
+        refusal.causes.map((cause) => h("p", { class: "faint" }, cause)),
+        0 < refusal.status && h("p", { class: "faint" }, `status ${refusal.status}`),
+      ),
+    );
   }
 
   /** What is left when a search before this one was cancelled. */
@@ -207,11 +230,14 @@ export class Column {
       return;
     }
     const opened = [...this.#parts.list.children].map((item) => item.querySelector("details")?.open ?? false);
-    refill(this.#parts.list, rankingItems(hits, this.#query, {
-      followButton: (id, title) => this.#page.followButton(id, title),
-      comparison: (id, rank) => this.#page.comparison(this, id, rank),
-      foundBy: (id) => this.#foundBy(id),
-    }));
+    refill(
+      this.#parts.list,
+      rankingItems(hits, this.#query, {
+        followButton: (id, title) => this.#page.followButton(id, title),
+        comparison: (id, rank) => this.#page.comparison(this, id, rank),
+        foundBy: (id) => this.#foundBy(id),
+      }),
+    );
     for (const [at, item] of [...this.#parts.list.children].entries()) {
       const details = item.querySelector("details");
       if (details !== null) details.open = opened[at] ?? false;
@@ -224,7 +250,11 @@ export class Column {
     const found = this.#grove.ranksOf(id);
     if (branches.length < 2 || found.length === 0) return false;
     const best = Math.min(...found.map(({ rank }) => rank));
-    return h("span", {}, ` · found by ${count(found.length)} of ${counted(branches.length, "branch", "branches")}, at best rank ${count(best)}`);
+    return h(
+      "span",
+      {},
+      ` · found by ${count(found.length)} of ${counted(branches.length, "branch", "branches")}, at best rank ${count(best)}`,
+    );
   }
 }
 
@@ -242,6 +272,9 @@ function totals(reply, { cost, confidence }) {
 function flag(kind, title, value) {
   if (value === undefined || value === null || value === false) return null;
   const said = typeof value === "string" ? value : [value.kind, value.reason].filter(Boolean).join(": ");
-  const usual = { degraded: "the strategy failed and the plain ranking stands in", partial: "a budget ran out before the search was done" }[kind];
+  const usual = {
+    degraded: "the strategy failed and the plain ranking stands in",
+    partial: "a budget ran out before the search was done",
+  }[kind];
   return h("p", { class: `flag ${kind}` }, h("strong", {}, title), ` ${usual}${said === "" ? "" : `: ${said}`}.`);
 }

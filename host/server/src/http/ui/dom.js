@@ -59,5 +59,10 @@ export function duration(ms) {
 /** The first `length` characters, with an ellipsis where something was cut. */
 export function cut(text, length) {
   const characters = Array.from(text);
-  return characters.length <= length ? text : `${characters.slice(0, length - 1).join("").trimEnd()}…`;
+  return characters.length <= length
+    ? text
+    : `${characters
+        .slice(0, length - 1)
+        .join("")
+        .trimEnd()}…`;
 }

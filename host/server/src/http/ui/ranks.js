@@ -35,9 +35,10 @@ export function drawRanks(figure, { grove, followed, answerRankOf, width }) {
   const step = (width - MARGIN.left - MARGIN.right) / Math.max(1, columns.length - 1);
   const x = (column) => MARGIN.left + column * step;
   const bottom = HEIGHT - MARGIN.bottom;
-  const y = (rank) => rank === null || DEEPEST < rank
-    ? bottom
-    : MARGIN.top + (Math.log(rank) / Math.log(DEEPEST)) * (bottom - ABSENT - MARGIN.top);
+  const y = (rank) =>
+    rank === null || DEEPEST < rank
+      ? bottom
+      : MARGIN.top + (Math.log(rank) / Math.log(DEEPEST)) * (bottom - ABSENT - MARGIN.top);
   const marks = [];
   for (const rank of GRID) {
     marks.push(s("line", { x1: MARGIN.left, x2: width - MARGIN.right, y1: y(rank), y2: y(rank), class: "grid" }));
@@ -47,29 +48,82 @@ export function drawRanks(figure, { grove, followed, answerRankOf, width }) {
   marks.push(s("text", { x: MARGIN.left - 8, y: bottom + 4, class: "tick end" }, "–"));
   for (const [at, name] of columns.entries()) {
     const anchor = at === columns.length - 1 ? "end" : at === 0 ? "start" : "middle";
-    marks.push(s("text", { x: x(at), y: HEIGHT - 6, class: `tick ${anchor}` }, at === 0 && name === "0" && ROOM_FOR_WORDS <= step ? "your words" : name));
+    marks.push(
+      s(
+        "text",
+        { x: x(at), y: HEIGHT - 6, class: `tick ${anchor}` },
+        at === 0 && name === "0" && ROOM_FOR_WORDS <= step ? "your words" : name,
+      ),
+    );
   }
-  const courses = followed.map((document) => ({ ...document, ...course(document.id, grove, answerRankOf(document.id)) }));
+  const courses = followed.map((document) => ({
+    ...document,
+    ...course(document.id, grove, answerRankOf(document.id)),
+  }));
   for (const { slot, found, perTurn, answerRank, title } of courses.toReversed()) {
     const ranks = answerRank === undefined ? perTurn : [...perTurn, answerRank];
     const points = ranks.map((rank, at) => `${x(at).toFixed(1)},${y(rank).toFixed(1)}`).join(" ");
     const line = s("g", { class: "course", "data-slot": slot });
     line.append(s("title", {}, title), s("polyline", { points }));
     for (const { turn, rank, branch } of found) {
-      line.append(s("circle", { cx: x(turns.indexOf(turn)), cy: y(rank), r: 3, "data-fate": fate(branch) },
-        s("title", {}, `${title}: rank ${rank} in turn ${turn}, “${branch.query}”`)));
+      line.append(
+        s(
+          "circle",
+          { cx: x(turns.indexOf(turn)), cy: y(rank), r: 3, "data-fate": fate(branch) },
+          s("title", {}, `${title}: rank ${rank} in turn ${turn}, “${branch.query}”`),
+        ),
+      );
     }
-    if (answerRank !== undefined) line.append(s("circle", { cx: x(ranks.length - 1), cy: y(answerRank), r: 4.5, class: "final" }));
+    if (answerRank !== undefined)
+      line.append(s("circle", { cx: x(ranks.length - 1), cy: y(answerRank), r: 4.5, class: "final" }));
     marks.push(line);
   }
-  const svg = s("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": "Rank of the followed documents over the turns; the table below has the numbers" }, marks);
+  const svg = s(
+    "svg",
+    {
+      viewBox: `0 0 ${width} ${HEIGHT}`,
+      width,
+      height: HEIGHT,
+      role: "img",
+      "aria-label": "Rank of the followed documents over the turns; the table below has the numbers",
+    },
+    marks,
+  );
   const cell = (rank) => h("td", {}, rank === undefined ? "" : rank === null ? "not found" : String(rank));
-  const table = h("table", {},
+  const table = h(
+    "table",
+    {},
     h("caption", {}, "Best rank in each turn"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Document"), columns.map((name) => h("th", { scope: "col" }, name === "answer" ? name : `turn ${name}`)))),
-    h("tbody", {}, courses.map(({ title, perTurn, answerRank }) =>
-      h("tr", {}, h("th", { scope: "row" }, title), perTurn.map(cell), cell(answerRank)))));
-  const legend = h("figcaption", { class: "legend" }, courses.map(({ slot, title, isOwn }) =>
-    h("span", { "data-slot": slot }, h("i", { class: "swatch", "aria-hidden": true }), cut(title, 48), isOwn && h("span", { class: "faint" }, " · first of the answer"))));
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", { scope: "col" }, "Document"),
+        columns.map((name) => h("th", { scope: "col" }, name === "answer" ? name : `turn ${name}`)),
+      ),
+    ),
+    h(
+      "tbody",
+      {},
+      courses.map(({ title, perTurn, answerRank }) =>
+        h("tr", {}, h("th", { scope: "row" }, title), perTurn.map(cell), cell(answerRank)),
+      ),
+    ),
+  );
+  const legend = h(
+    "figcaption",
+    { class: "legend" },
+    courses.map(({ slot, title, isOwn }) =>
+      h(
+        "span",
+        { "data-slot": slot },
+        h("i", { class: "swatch", "aria-hidden": true }),
+        cut(title, 48),
+        isOwn && h("span", { class: "faint" }, " · first of the answer"),
+      ),
+    ),
+  );
   figure.replaceChildren(svg, legend, h("div", { class: "hidden" }, table));
 }

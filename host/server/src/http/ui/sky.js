@@ -28,7 +28,12 @@ export function drawSky(svg, grove, { width, open, onPick }) {
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
   const headings = turns.map((turn, at) =>
-    s("text", { x: MARGIN.left + 2 + at * columnWidth, y: 11, class: "turn" }, columnWidth < 52 ? turn : `turn ${turn}`));
+    s(
+      "text",
+      { x: MARGIN.left + 2 + at * columnWidth, y: 11, class: "turn" },
+      columnWidth < 52 ? turn : `turn ${turn}`,
+    ),
+  );
   const edges = [];
   const dots = [];
   for (const { branch } of steps) {
@@ -40,17 +45,40 @@ export function drawSky(svg, grove, { width, open, onPick }) {
       const path = `M${parent.x} ${parent.y} H${middle - 10} C${middle} ${parent.y} ${middle - 10} ${here.y} ${middle} ${here.y} H${here.x}`;
       edges.push({ kind, line: s("path", { d: path, class: "edge", "data-fate": kind }) });
     }
-    const radius = branch.confidence === null || branch.confidence < 0 || 1 < branch.confidence ? 4.5 : 3.5 + 3 * branch.confidence;
+    const radius =
+      branch.confidence === null || branch.confidence < 0 || 1 < branch.confidence ? 4.5 : 3.5 + 3 * branch.confidence;
     const words = ROOM_FOR_WORDS <= columnWidth ? cut(branch.query, Math.floor((columnWidth - 36) / LETTER)) : "";
-    dots.push(s("g", { class: "dot", "data-fate": kind, "data-open": branch.branch === open || undefined, onclick: () => onPick(branch.branch) },
-      s("title", {}, `${branch.query} (${FATE_WORDS[kind]})`),
-      s("rect", { x: here.x - 11, y: here.y - ROW / 2, width: Math.max(22, columnWidth - 4), height: ROW, class: "target" }),
-      s("circle", { cx: here.x, cy: here.y, r: radius }),
-      words !== "" && [
-        // Lines pass behind words, not through them.
-        s("rect", { x: here.x + radius + 1, y: here.y - 8, width: 9 + LETTER * Array.from(words).length - radius, height: 16, class: "under" }),
-        s("text", { x: here.x + 11, y: here.y + 4 }, words),
-      ]));
+    dots.push(
+      s(
+        "g",
+        {
+          class: "dot",
+          "data-fate": kind,
+          "data-open": branch.branch === open || undefined,
+          onclick: () => onPick(branch.branch),
+        },
+        s("title", {}, `${branch.query} (${FATE_WORDS[kind]})`),
+        s("rect", {
+          x: here.x - 11,
+          y: here.y - ROW / 2,
+          width: Math.max(22, columnWidth - 4),
+          height: ROW,
+          class: "target",
+        }),
+        s("circle", { cx: here.x, cy: here.y, r: radius }),
+        words !== "" && [
+          // Lines pass behind words, not through them.
+          s("rect", {
+            x: here.x + radius + 1,
+            y: here.y - 8,
+            width: 9 + LETTER * Array.from(words).length - radius,
+            height: 16,
+            class: "under",
+          }),
+          s("text", { x: here.x + 11, y: here.y + 4 }, words),
+        ],
+      ),
+    );
   }
   // What is in the answer lies on top.
   const order = ["pruned", "kept", "chosen"];
@@ -71,7 +99,7 @@ function placed(steps, turns, columnWidth) {
     const column = turns.indexOf(branch.turn);
     places.set(branch.branch, {
       x: MARGIN.left + 6 + column * columnWidth,
-      y: MARGIN.top + ROW / 2 + (isFirst ? (places.get(branch.parent).y - MARGIN.top - ROW / 2) : row * ROW),
+      y: MARGIN.top + ROW / 2 + (isFirst ? places.get(branch.parent).y - MARGIN.top - ROW / 2 : row * ROW),
     });
   }
   return places;

@@ -57,7 +57,11 @@ export function writeState({ query, index, size, choices, followed }) {
 export function readState(search) {
   const parameters = new URLSearchParams(search);
   const size = Number(parameters.get("size") ?? 10);
-  const choices = parameters.getAll("s").slice(0, MOST_COLUMNS).filter((text) => text !== "").map(readChoice);
+  const choices = parameters
+    .getAll("s")
+    .slice(0, MOST_COLUMNS)
+    .filter((text) => text !== "")
+    .map(readChoice);
   return {
     query: parameters.get("q") ?? "",
     index: parameters.get("index") ?? "",

@@ -33,8 +33,17 @@ export class TreeView {
     this.#grove = grove;
     this.#page = page;
     this.#tree = h("div", { role: "tree", "aria-label": label });
-    this.#details = h("div", { class: "details", id: `${id}-details`, role: "region", "aria-label": "Details of the open branch" });
-    this.#list = h("div", { class: "rows", onkeydown: (event) => this.#key(event), onclick: (event) => this.#click(event) });
+    this.#details = h("div", {
+      class: "details",
+      id: `${id}-details`,
+      role: "region",
+      "aria-label": "Details of the open branch",
+    });
+    this.#list = h("div", {
+      class: "rows",
+      onkeydown: (event) => this.#key(event),
+      onclick: (event) => this.#click(event),
+    });
     this.element = h("div", { class: "tree" }, this.#tree, this.#list);
   }
 
@@ -53,10 +62,20 @@ export class TreeView {
     this.#drawDetails();
     this.element.querySelector(".more-rows")?.remove();
     if (shown.length < steps.length) {
-      this.element.append(h("button", { type: "button", class: "quiet more-rows", onclick: () => {
-        this.#allRows = true;
-        this.update();
-      } }, `Draw ${count(steps.length - shown.length)} more branches`));
+      this.element.append(
+        h(
+          "button",
+          {
+            type: "button",
+            class: "quiet more-rows",
+            onclick: () => {
+              this.#allRows = true;
+              this.update();
+            },
+          },
+          `Draw ${count(steps.length - shown.length)} more branches`,
+        ),
+      );
     }
   }
 
@@ -97,7 +116,12 @@ export class TreeView {
     const { branch, level } = step;
     let row = this.#rows.get(branch.branch);
     if (row === undefined) {
-      row = h("div", { role: "treeitem", class: "row fresh", id: this.#rowId(branch.branch), "data-branch": branch.branch });
+      row = h("div", {
+        role: "treeitem",
+        class: "row fresh",
+        id: this.#rowId(branch.branch),
+        "data-branch": branch.branch,
+      });
       this.#rows.set(branch.branch, row);
     }
     withProperty(row, "--level", String(Math.min(level - 1, DEEPEST_INDENT)));
@@ -115,7 +139,13 @@ export class TreeView {
       else row.setAttribute(name, value);
     }
     // A branch that changed is another object.
-    const content = [branch, step.children, this.#collapsed.has(branch.branch), this.#isFinished, ...this.#topTitles(branch)];
+    const content = [
+      branch,
+      step.children,
+      this.#collapsed.has(branch.branch),
+      this.#isFinished,
+      ...this.#topTitles(branch),
+    ];
     const drawn = this.#drawn.get(branch.branch);
     if (drawn === undefined || drawn.length !== content.length || drawn.some((one, at) => one !== content[at])) {
       this.#drawn.set(branch.branch, content);
@@ -133,20 +163,27 @@ export class TreeView {
     const retriever = branch.retriever.toLowerCase();
     const isHidden = this.#collapsed.has(branch.branch);
     const isOpen = !this.#isFinished && kind === "kept" && branch.confidence === null;
-    const found = 0 < branch.hits.length ? this.#topTitles(branch).join(" · ") : isOpen ? "looking it up" : "nothing found";
+    const found =
+      0 < branch.hits.length ? this.#topTitles(branch).join(" · ") : isOpen ? "looking it up" : "nothing found";
     const words = isOpen ? "open" : FATE_WORDS[kind];
     this.#page.titles.want(branch.hits.slice(0, 2).map(({ id }) => id));
     return [
       h("span", { class: "mark", title: words }, h("span", { "aria-hidden": true }, FATE_MARKS[kind])),
-      h("div", { class: "what" },
+      h(
+        "div",
+        { class: "what" },
         branch.think.trim() !== "" && h("p", { class: "think" }, branch.think),
         h("p", { class: "query" }, branch.query || "(empty query)"),
-        h("p", { class: "found" }, found)),
-      h("div", { class: "facts" },
+        h("p", { class: "found" }, found),
+      ),
+      h(
+        "div",
+        { class: "facts" },
         meter(branch.confidence),
         h("span", {}, `turn ${branch.turn} · ${retriever}`),
         h("span", { class: "fate" }, words),
-        isHidden && h("span", {}, counted(children, "child", "children"), " hidden")),
+        isHidden && h("span", {}, counted(children, "child", "children"), " hidden"),
+      ),
     ];
   }
 
@@ -170,29 +207,61 @@ export class TreeView {
     const facts = [
       ["Thought", branch.think.trim() || "none"],
       ["Query", branch.query],
-      ["Looked up", `${branch.retriever.toLowerCase()}, turn ${branch.turn}${branch.parent === null ? "" : `, after branch ${branch.parent}`}`],
+      [
+        "Looked up",
+        `${branch.retriever.toLowerCase()}, turn ${branch.turn}${branch.parent === null ? "" : `, after branch ${branch.parent}`}`,
+      ],
       branch.confidence !== null && ["Confidence", String(Number(branch.confidence.toPrecision(4)))],
-      ...branch.judged.map(({ name, value }) => [name, Number.isFinite(Number(value)) ? String(Number(Number(value).toPrecision(4))) : value]),
+      ...branch.judged.map(({ name, value }) => [
+        name,
+        Number.isFinite(Number(value)) ? String(Number(Number(value).toPrecision(4))) : value,
+      ]),
       firstMs !== undefined && ["Appeared", `after ${duration(firstMs)}, as this page saw it`],
     ].filter(Boolean);
-    refill(this.#details,
-      h("dl", {}, facts.map(([term, text]) => [h("dt", {}, term), h("dd", {}, text)])),
+    refill(
+      this.#details,
+      h(
+        "dl",
+        {},
+        facts.map(([term, text]) => [h("dt", {}, term), h("dd", {}, text)]),
+      ),
       branch.hits.length === 0
         ? h("p", { class: "none" }, "This query found nothing.")
-        : h("ol", { class: "hits" }, shown.map((hit) => this.#hit(hit))),
-      shown.length < branch.hits.length && h("button", { type: "button", class: "quiet", "data-focus": "all", onclick: () => {
-        this.#allHits = true;
-        this.update();
-      } }, `All ${count(branch.hits.length)} documents that it found`));
+        : h(
+            "ol",
+            { class: "hits" },
+            shown.map((hit) => this.#hit(hit)),
+          ),
+      shown.length < branch.hits.length &&
+        h(
+          "button",
+          {
+            type: "button",
+            class: "quiet",
+            "data-focus": "all",
+            onclick: () => {
+              this.#allHits = true;
+              this.update();
+            },
+          },
+          `All ${count(branch.hits.length)} documents that it found`,
+        ),
+    );
   }
 
   #hit({ id, score }) {
     const answerRank = this.#page.answerRank(id);
-    return h("li", {},
+    return h(
+      "li",
+      {},
       this.#page.followButton(id, this.#page.titles.of(id)),
-      h("span", { class: "aside" },
+      h(
+        "span",
+        { class: "aside" },
         answerRank !== null && h("span", { class: "answer-rank", title: "rank in the answer" }, `→ ${answerRank} `),
-        score.toFixed(3)));
+        score.toFixed(3),
+      ),
+    );
   }
 
   #focus(number) {
@@ -216,12 +285,22 @@ export class TreeView {
     const isCollapsed = this.#collapsed.has(branch.branch);
     const go = (step) => step !== undefined && this.#focus(step.branch.branch);
     switch (event.key) {
-      case "ArrowDown": go(steps[at + 1]); break;
-      case "ArrowUp": go(steps[at - 1]); break;
-      case "Home": go(steps[0]); break;
-      case "End": go(steps.at(-1)); break;
+      case "ArrowDown":
+        go(steps[at + 1]);
+        break;
+      case "ArrowUp":
+        go(steps[at - 1]);
+        break;
+      case "Home":
+        go(steps[0]);
+        break;
+      case "End":
+        go(steps.at(-1));
+        break;
       case "Enter":
-      case " ": this.toggle(branch.branch); break;
+      case " ":
+        this.toggle(branch.branch);
+        break;
       case "ArrowRight":
         if (isCollapsed) {
           this.#collapsed.delete(branch.branch);
@@ -234,7 +313,8 @@ export class TreeView {
           this.update();
         } else go(steps.find((step) => step.branch.branch === branch.parent));
         break;
-      default: return;
+      default:
+        return;
     }
     event.preventDefault();
   }
@@ -245,7 +325,11 @@ function meter(confidence) {
   if (confidence === null) return false;
   const text = Math.abs(confidence) < 1000 ? confidence.toFixed(2) : confidence.toPrecision(3);
   const isShare = 0 <= confidence && confidence <= 1;
-  return h("span", { class: "confidence", title: `confidence ${confidence}` },
+  return h(
+    "span",
+    { class: "confidence", title: `confidence ${confidence}` },
     isShare && withProperty(h("span", { class: "bar", "aria-hidden": true }), "--share", String(confidence)),
-    h("span", { class: "hidden" }, "confidence "), text);
+    h("span", { class: "hidden" }, "confidence "),
+    text,
+  );
 }
