@@ -26,7 +26,7 @@ pub enum PolicyChoice {
 }
 
 impl PolicyChoice {
-    /// `nano`, `none`, `untrained`, or else a folder, which must have a `config.json`.
+    /// `nano`, `none`, `untrained`, or else a folder, which must have a `config.json`, or a `.gguf` file.
     pub fn parse(text: &str) -> Result<Self, Failure> {
         match text {
             "nano" => Ok(Self::Nano),
@@ -34,14 +34,16 @@ impl PolicyChoice {
             "untrained" => Ok(Self::Untrained),
             folder => {
                 let path = PathBuf::from(folder);
-                if path.join("config.json").is_file() {
+                let is_gguf = path.is_file()
+                    && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+                if is_gguf || path.join("config.json").is_file() {
                     return Ok(Self::Folder(path));
                 }
                 Err(Failure::new(format!(
                     "choosing policy `{folder}`: expected `nano`, `none`, `untrained` or a checkpoint folder, got a \
                      path without `config.json`"
                 ))
-                .hint("a checkpoint folder holds config.json, tokenizer.json and model.safetensors"))
+                .hint("a checkpoint folder holds config.json, tokenizer.json and model.safetensors; a .gguf file will do too"))
             }
         }
     }
