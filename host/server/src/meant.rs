@@ -43,7 +43,10 @@ impl PolicyChoice {
                     "choosing policy `{folder}`: expected `nano`, `none`, `untrained` or a checkpoint folder, got a \
                      path without `config.json`"
                 ))
-                .hint("a checkpoint folder holds config.json, tokenizer.json and model.safetensors; a .gguf file will do too"))
+                .hint(
+                    "a checkpoint folder holds config.json, tokenizer.json and model.safetensors; a .gguf file will do \
+                     too",
+                ))
             }
         }
     }
