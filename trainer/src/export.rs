@@ -3,10 +3,9 @@
 //! Names and metadata of the GGUF are those that llama.cpp reads for the architecture `lfm2`; the writer is candle's
 //! (version 2 of the format, which every reader takes). Norms and convolution taps stay in f32, as llama.cpp's own
 //! converter leaves them. The trajectory format is no part of GGUF: it goes into `orion.format` and
-//! `orion.retriever_choice`, which other programs ignore.
-//!
-//! What a GGUF cannot say: normalisation before the vocabulary. A tokenizer that changes case, as orion-nano's does, is
-//! reported; text has to be lower-cased by whoever uses the file elsewhere.
+//! `orion.retriever_choice`, and normalisation before the vocabulary, as orion-nano's change of case, into
+//! `orion.normalizer`. This project reads them back; other programs ignore them, so a tokenizer that normalises is
+//! reported: text has to be lower-cased by whoever uses the file elsewhere.
 
 use crate::checkpoint;
 use crate::error::{Result, TrainError};
@@ -210,8 +209,11 @@ fn tokenizer_metadata(path: &Path, config: &Config) -> Result<(Vec<(String, Valu
         ("tokenizer.ggml.padding_token_id", config.pad_token),
     ];
     all.extend(special.into_iter().filter_map(|(name, id)| Some((name, Value::U32(id?)))));
-    let normalises = file.normalizer.is_some_and(|normalizer| !normalizer.is_null());
-    Ok((all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), normalises))
+    let normalizer = file.normalizer.filter(|normalizer| !normalizer.is_null());
+    if let Some(value) = &normalizer {
+        all.push(("orion.normalizer", Value::String(value.to_string())));
+    }
+    Ok((all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), normalizer.is_some()))
 }
 
 /// The format of one tensor: small ones stay whole, and blocks of 32 need rows that they divide.

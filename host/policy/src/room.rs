@@ -22,7 +22,10 @@ pub(crate) fn evict<'a>(states: impl Iterator<Item = &'a Arc<State>>, bytes: usi
         .map(|state| (state, state.evictable_bytes()))
         .filter(|(_, evictable)| 0 < *evictable)
         .collect();
-    // A state may have several names.
+    if candidates.iter().map(|(_, evictable)| evictable).sum::<usize>() < bytes {
+        return None;
+    }
+    // A state may have several names, and then counts once.
     candidates.sort_by_key(|(state, _)| (state.used(), Reverse(state.length), Arc::as_ptr(state) as usize));
     candidates.dedup_by_key(|(state, _)| Arc::as_ptr(state));
     if candidates.iter().map(|(_, evictable)| evictable).sum::<usize>() < bytes {

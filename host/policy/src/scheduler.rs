@@ -37,6 +37,9 @@ const CHUNK_TOKENS: usize = 64;
 /// Most logits held at once, in floats (8 MiB): 256 rows of a small vocabulary, 32 of LFM2's.
 const LOGITS_FLOATS: usize = 1 << 21;
 
+/// What is forgotten beyond need, as a part of the memory.
+const ROOM_SHARE: usize = 16;
+
 /// The thread's world.
 pub(crate) struct Scheduler {
     model: Model,
@@ -406,8 +409,12 @@ impl Scheduler {
         if over == 0 {
             return true;
         }
-        let states = self.nodes.values().flatten().flatten().chain(&self.root);
-        let Some(evicted) = room::evict(states, over) else { return false };
+        let states = || self.nodes.values().flatten().flatten().chain(&self.root);
+        // A little more than is needed, so that not every admission has to look through all states.
+        let more = over.saturating_add(self.options.max_state_bytes / ROOM_SHARE);
+        let Some(evicted) = room::evict(states(), more).or_else(|| room::evict(states(), over)) else {
+            return false;
+        };
         Counters::add(&self.counters.evicted_states, evicted.states);
         Counters::add(&self.counters.evicted_bytes, evicted.bytes as u64);
         true

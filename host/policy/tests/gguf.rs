@@ -168,6 +168,30 @@ fn the_split_of_lfm2_is_read() {
     }
 }
 
+#[test]
+fn normalisation_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let config = tiny_config();
+    let mut json: serde_json::Value = serde_json::from_str(&byte_tokenizer_json()).unwrap();
+    json["normalizer"] = serde_json::json!({ "type": "Lowercase" });
+    let tokenizer = json.to_string();
+    let head = Head { version: 3, config: &config, tokenizer: &tokenizer, pre: "gpt-2", format: None };
+    let sizes = config.tensors();
+    let mut file = std::fs::File::create(&path).unwrap();
+    gguf_writer::write(
+        &mut file,
+        &head,
+        |_, _| Kind::F16,
+        |name, index| random_numbers(name, index, 7).take(sizes[index].1.iter().product()),
+    )
+    .unwrap();
+    let read = PolicyTokenizer::load(&path).unwrap();
+    assert_eq!(read.decode(&read.encode("Why FLOAT?")), "why float?");
+    std::fs::write(&path, replaced(&std::fs::read(&path).unwrap(), b"Lowercase", b"Lowermost")).unwrap();
+    assert!(PolicyTokenizer::load(&path).err().unwrap().to_string().contains("model.gguf"));
+}
+
 fn tiny(folder: &Path) -> (PathBuf, Vec<u8>) {
     let path = folder.join("tiny.gguf");
     write(

@@ -40,7 +40,8 @@ impl PolicyChoice {
             }
             folder => {
                 let path = PathBuf::from(folder);
-                let is_gguf = path.extension().is_some_and(|extension| extension == "gguf") && path.is_file();
+                let is_gguf = path.is_file()
+                    && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
                 if is_gguf || path.join("config.json").is_file() {
                     return Ok(Self::Folder(path));
                 }
@@ -48,7 +49,10 @@ impl PolicyChoice {
                     "choosing policy `{folder}`: expected `nano`, `none`, `untrained`, an address, a checkpoint folder \
                      or a .gguf file, got a path without `config.json`"
                 ))
-                .hint("a checkpoint folder holds config.json, tokenizer.json and model.safetensors"))
+                .hint(
+                    "a checkpoint folder holds config.json, tokenizer.json and model.safetensors; a .gguf file will do \
+                     too",
+                ))
             }
         }
     }

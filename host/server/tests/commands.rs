@@ -153,7 +153,7 @@ fn errors_say_what_and_hint_what_to_do() {
         expect![[r#"
         error: choosing policy `nowhere`: expected `nano`, `none`, `untrained`, an address, a checkpoint folder or a .gguf file, got a path without `config.json`
 
-        hint: a checkpoint folder holds config.json, tokenizer.json and model.safetensors
+        hint: a checkpoint folder holds config.json, tokenizer.json and model.safetensors; a .gguf file will do too
     "#]],
     );
     check_error(

@@ -249,6 +249,9 @@ fn metadata(head: &Head<'_>) -> Vec<Vec<u8>> {
             entries.push(integer(&format!("tokenizer.ggml.{name}_token_id"), id as usize));
         }
     }
+    if !file["normalizer"].is_null() {
+        entries.push(word("orion.normalizer", &file["normalizer"].to_string()));
+    }
     if let Some((format, choice)) = head.format {
         entries.push(word("orion.format", format));
         entries.push(entry("orion.retriever_choice", 7, &[u8::from(choice)]));

@@ -280,6 +280,7 @@ fn reply(
     });
     if trace {
         adaptive["tree"] = json!(outcome.trace);
+        adaptive["call_ms"] = json!(outcome.call_ms);
     }
     reply["ext"] = json!({ "adaptive": adaptive });
     Ok(reply)
