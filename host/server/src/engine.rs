@@ -405,13 +405,8 @@ fn load_trusted(host: &Host, file: &Path, trust: &TrustStore) -> Result<Arc<Stra
 
 /// Enough to notice that a checkpoint folder was trained further: bytes and time of its weights.
 fn weights_stamp(folder: &Path) -> String {
-<<<<<<< HEAD
     let weights = if folder.is_file() { folder.to_owned() } else { folder.join("model.safetensors") };
     let Ok(found) = std::fs::metadata(weights) else { return "sharded".to_owned() };
-=======
-    let file = if folder.is_file() { folder.to_owned() } else { folder.join("model.safetensors") };
-    let Ok(found) = std::fs::metadata(file) else { return "sharded".to_owned() };
->>>>>>> h/policy
     let changed = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     format!("{} bytes, {} s", found.len(), changed.map_or(0, |since| since.as_secs()))
 }

@@ -263,6 +263,9 @@ fn reply(
         .calls
         .iter()
         .any(|call| call.error.as_deref().is_some_and(|error| error.starts_with("budget exhausted")));
+    // A strategy that ends before its budget does says so itself.
+    let stopped = outcome.options.iter().find(|option| option.name == "stopped");
+    let ran_out = ran_out || stopped.is_some_and(|option| option.value.starts_with("budget"));
     let out_of_time = outcome
         .trace
         .calls
