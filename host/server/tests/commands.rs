@@ -89,6 +89,7 @@ fn the_short_help() {
           models      Get and locate the dense encoder
           plugin      Test, run, replay and time strategies from component files
           policy      Hold a policy checkpoint against recorded numbers
+          serve       Serve indexes over HTTP, as OpenSearch's clients speak it
           doctor      Say what this machine offers and what Orion found on it
 
         Options:

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -317,6 +317,6 @@ impl Collection {
     }
 }
 
-fn save(file: &PathBuf, meta: &Meta) -> std::io::Result<()> {
+fn save(file: &Path, meta: &Meta) -> std::io::Result<()> {
     write_whole(file, &format!("{:#}\n", json!(meta)))
 }

@@ -19,7 +19,7 @@ pub struct ApiError {
     /// Further members of the error: `index`, `resource.id` and such.
     pub more: Map<String, Value>,
     /// What caused it, where that has a name of its own.
-    pub cause: Option<(&'static str, String)>,
+    pub cause: Option<Box<(&'static str, String)>>,
     /// Seconds after which it may be worth trying again.
     pub retry_after: Option<u64>,
 }
@@ -70,7 +70,7 @@ impl ApiError {
     /// Says what caused it.
     #[must_use]
     pub fn because(mut self, kind: &'static str, reason: impl Into<String>) -> Self {
-        self.cause = Some((kind, reason.into()));
+        self.cause = Some(Box::new((kind, reason.into())));
         self
     }
 
@@ -79,7 +79,8 @@ impl ApiError {
         let mut object = self.more.clone();
         object.insert("type".to_owned(), json!(self.kind));
         object.insert("reason".to_owned(), json!(self.reason));
-        if let Some((kind, reason)) = &self.cause {
+        if let Some(cause) = &self.cause {
+            let (kind, reason) = cause.as_ref();
             object.insert("caused_by".to_owned(), json!({ "type": kind, "reason": reason }));
         }
         Value::Object(object)

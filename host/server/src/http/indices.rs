@@ -186,7 +186,7 @@ pub async fn put(app: &Arc<App>, call: &Call, name: &str, part: &str) -> Answer 
     if part == "_mapping" {
         meta.mapping.merge(&body)?;
     } else {
-        let settings = body.get("settings").cloned().unwrap_or_else(|| Value::Object(body));
+        let settings = body.get("settings").cloned().unwrap_or(Value::Object(body));
         for (name, value) in flat_settings(&settings)? {
             if value.is_null() {
                 meta.settings.remove(&name);

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use orion_host::Outcome;
+use orion_host::{Outcome, PluginStatistics};
 
 use super::app::App;
 
@@ -158,9 +158,12 @@ impl Metrics {
     }
 }
 
+/// One number of a plugin's statistics.
+type Number = fn(&PluginStatistics) -> f64;
+
 fn push_plugins(text: &mut String, app: &App) {
     let all = app.engine.host().statistics();
-    let numbers: [(&str, &str, fn(&orion_host::PluginStatistics) -> f64); 6] = [
+    let numbers: [(&str, &str, Number); 6] = [
         ("orion_plugin_calls_total", "Searches of a plugin's version.", |one| one.calls as f64),
         ("orion_plugin_traps_total", "Traps of a plugin's version.", |one| one.traps as f64),
         ("orion_plugin_degraded_total", "Searches answered by the plain ranking.", |one| {

@@ -233,8 +233,7 @@ pub(super) fn number(name: &str, object: &Map<String, Value>, key: &str) -> Resu
 /// Applies `boost`.
 pub(super) fn scaled(name: &str, object: &Map<String, Value>, made: Node) -> Result<Node, ApiError> {
     match number(name, object, "boost")? {
-        None => Ok(made),
-        Some(factor) if factor == 1.0 => Ok(made),
+        None | Some(1.0) => Ok(made),
         Some(factor) if (0.0..=1e6).contains(&factor) => Ok(Node::Scaled(Box::new(made), factor as f32)),
         Some(factor) => Err(ApiError::illegal(format!(
             "[{name}] negative or huge [boost]: expected 0 to 1000000, got {factor}"

@@ -273,7 +273,7 @@ pub async fn msearch(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer
         .map(<[u8]>::trim_ascii)
         .filter(|line| !line.is_empty())
         .collect();
-    if lines.len() % 2 != 0 {
+    if !lines.len().is_multiple_of(2) {
         return Err(ApiError::illegal("the last search of the msearch request has a header and no body"));
     }
     if MOST_SEARCHES < lines.len() / 2 {
