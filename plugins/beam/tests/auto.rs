@@ -20,7 +20,7 @@ fn request() -> Request {
 
 /// A model that says the same of every query: 0 with -50, 1 with 50.
 fn constant(value: f32) -> String {
-    format!("{value},{}", vec!["0"; SIGNALS - 1].join(","))
+    format!("{value},{}", ["0"; SIGNALS - 1].join(","))
 }
 
 fn ids(outcome: &Outcome) -> Vec<&str> {

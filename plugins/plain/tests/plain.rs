@@ -140,7 +140,7 @@ fn wrong_parameters_are_refused_before_anything_is_spent() {
 
 /// Coefficients of the constant signal alone: the same share for every query.
 fn constant(value: f32) -> String {
-    let rest = vec!["0"; orion_sdk::signals::SIGNALS - 1].join(",");
+    let rest = ["0"; orion_sdk::signals::SIGNALS - 1].join(",");
     format!("{value},{rest}")
 }
 
