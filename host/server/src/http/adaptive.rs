@@ -227,6 +227,13 @@ pub async fn search(
     app.blocking(move || reply(&seen, &search, &outcome, trace, started)).await
 }
 
+/// Whether a search has a text to start from and asks for nothing that an adaptive one cannot give.
+pub fn fits(seen: &Seen, search: &SearchBody) -> bool {
+    let meta = seen.collection.meta();
+    let scope = Scope { mapping: &meta.mapping, searcher: &seen.searcher, weights: None };
+    refuse_what_has_no_meaning(search).is_ok() && scope.text_and_filter(&search.query).is_ok()
+}
+
 fn refuse_what_has_no_meaning(search: &SearchBody) -> Result<(), ApiError> {
     let refused = if !search.sort.is_empty() || search.after.is_some() {
         Some("sort")

@@ -101,6 +101,12 @@ fn strategies_answer_within_budgets() {
     assert_eq!(server.put("/notes/_settings", r#"{"index.search.default_pipeline":"p"}"#).status, 200);
     assert_eq!(by("/notes/_search"), "lexical");
     assert_eq!(by("/notes/_search?search_pipeline=_none"), Value::Null);
+    // What has no text to start from stays a plain search under an index's default, and is refused where the pipeline
+    // was asked for.
+    let list = json!({ "query": { "match_all": {} } }).to_string();
+    let listed = server.post("/notes/_search", &list);
+    assert_eq!((listed.status, &listed.json()["ext"]), (200, &Value::Null));
+    assert_eq!(server.post("/notes/_search?search_pipeline=p", &list).status, 400);
 
     stream(&server, &query);
     let metrics = server.get("/_metrics").text;

@@ -108,7 +108,10 @@ async fn one(
     let pipeline = pipelines::chosen(app, call.parameter("search_pipeline"), &seen.collection)?;
     search.weights = pipeline.as_ref().and_then(|pipeline| pipeline.weights.clone());
     if search.adaptive.is_none() {
-        search.adaptive = pipeline.and_then(|pipeline| pipeline.adaptive.clone());
+        let wanted = pipeline.and_then(|pipeline| pipeline.adaptive.clone());
+        // An index's default is for the searches that it fits; lists and sorted searches stay what they were.
+        let asked_for = call.parameter("search_pipeline").is_some();
+        search.adaptive = wanted.filter(|_| asked_for || adaptive::fits(&seen, &search));
     }
     let as_int = call.switch("rest_total_hits_as_int")?.unwrap_or(false);
     let mut reply = match &search.adaptive {
