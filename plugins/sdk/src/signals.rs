@@ -44,7 +44,10 @@ pub const DENSE_SHARE: Coefficients<SIGNALS> = Coefficients {
 /// How likely no judged document is among the first ten of the ranking with even shares. Fitted in the same run.
 pub const WEAKNESS: Coefficients<SIGNALS> = Coefficients {
     name: "weakness-model",
-    default: [0.0; SIGNALS],
+    default: [
+        3.8861, -0.4948, -0.8490, -2.7543, -6.2747, -1.0646, -0.2801, -2.4436, -1.2818, -0.7541, -0.6610,
+        1.1157, -0.3233,
+    ],
     help: "model of how likely the first ranking misses, as `orion-train router` prints it",
 };
 
