@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 
 /// Longest wait for one request; the search's own deadline usually ends it earlier.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Requests of one call that are under way at once: enough to fill a small server's batch, few enough to be polite.
 const CONCURRENCY: usize = 8;
