@@ -13,7 +13,7 @@ use crate::nano;
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
-use orion_policy::{Checkpoint, Config, FormatSpec, LayerKind, NumberFormat, TrajectoryFormat};
+use orion_policy::{Checkpoint, Config, FormatSpec, LayerKind, NumberFormat, TrajectoryFormat, gguf_tensor};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -89,39 +89,6 @@ enum Merge {
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 const UNUSED: i32 = 5;
-
-/// llama.cpp's name of a tensor.
-fn gguf_name(name: &str) -> Option<String> {
-    let fixed = match name {
-        "model.embed_tokens.weight" => "token_embd.weight",
-        "model.embedding_norm.weight" => "token_embd_norm.weight",
-        "lm_head.weight" => "output.weight",
-        _ => "",
-    };
-    if !fixed.is_empty() {
-        return Some(fixed.to_owned());
-    }
-    let (layer, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
-    let (part, kind) = part.rsplit_once('.')?;
-    let own = match part {
-        "operator_norm" => "attn_norm",
-        "ffn_norm" => "ffn_norm",
-        "feed_forward.w1" => "ffn_gate",
-        "feed_forward.w2" => "ffn_down",
-        "feed_forward.w3" => "ffn_up",
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.out_proj" => "attn_output",
-        "self_attn.q_layernorm" => "attn_q_norm",
-        "self_attn.k_layernorm" => "attn_k_norm",
-        "conv.conv" => "shortconv.conv",
-        "conv.in_proj" => "shortconv.in_proj",
-        "conv.out_proj" => "shortconv.out_proj",
-        _ => return None,
-    };
-    Some(format!("blk.{layer}.{own}.{kind}"))
-}
 
 fn model_metadata(config: &Config, name: &str) -> Vec<(String, Value)> {
     let number = |value: usize| Value::U32(u32::try_from(value).unwrap_or(u32::MAX));
@@ -246,12 +213,10 @@ pub fn gguf(folder: &Path, out: &Path, numbers: Numbers) -> Result<bool> {
         [model_metadata(config, name), format_metadata(format.spec())?, words].concat();
     let mut tensors = Vec::new();
     for (name, shape) in config.tensors() {
-        let own = gguf_name(&name).ok_or_else(|| {
+        let (own, shape) = gguf_tensor(&name, &shape).ok_or_else(|| {
             TrainError::content(folder, "tensors that GGUF has names for", format!("`{name}`"))
         })?;
         let is_taps = name.ends_with("conv.conv.weight");
-        // Depth-wise taps [hidden, 1, length] lose the axis of one.
-        let shape = if is_taps { vec![shape[0], shape[2]] } else { shape };
         let data = opened.tensor(&name).map_err(policy_error)?.data;
         let dtype = dtype_of(&shape, is_taps, numbers);
         tensors.push((own, QTensor::quantize(&Tensor::from_vec(data, shape, &Device::Cpu)?, dtype)?));

@@ -167,7 +167,7 @@ impl Checkpoint {
                 tensor,
                 expected,
             };
-            let Some((own, own_shape)) = gguf_model::tensor_in_file(&name, &shape) else {
+            let Some((own, own_shape)) = gguf_model::gguf_tensor(&name, &shape) else {
                 return Err(missing(name, shape));
             };
             let Some(tensor) = gguf.tensors.remove(&own) else { return Err(missing(own, own_shape)) };

@@ -35,8 +35,8 @@ pub(crate) fn read(path: &Path) -> Result<(Gguf, String), CheckpointError> {
     Ok((Gguf::parse(file.bytes(), &file.name)?, file.name))
 }
 
-/// The file's own name of a tensor, and the shape that it has there.
-pub(crate) fn tensor_in_file(name: &str, shape: &[usize]) -> Option<(String, Vec<usize>)> {
+/// llama.cpp's name of a tensor in GGUF files, and the shape that it has there; `None` for what such files do not hold.
+pub fn gguf_tensor(name: &str, shape: &[usize]) -> Option<(String, Vec<usize>)> {
     let fixed = match name {
         "model.embed_tokens.weight" => "token_embd.weight",
         "model.embedding_norm.weight" => "token_embd_norm.weight",

@@ -44,6 +44,7 @@ pub use format::{
     FormatKind, FormatSpec, Retriever, SPECIAL_TOKENS, Segment, Snippet, Span, TrajectoryFormat,
 };
 pub use generate::Sampling;
+pub use gguf_model::gguf_tensor;
 pub use matrices::{UnknownWeightFormat, WeightFormat};
 pub use random::{
     Random, byte_pair_tokenizer_json, byte_tokenizer_json, random_checkpoint, random_checkpoint_in,
