@@ -97,19 +97,22 @@ fn the_short_help() {
           -V, --version  Print version
 
         Global options:
-              --data-dir <FOLDER>      Folder of indexes, caches and runs [default: .orion if it is there,
-                                       else the user's data folder]
-              --models-dir <FOLDER>    Folder of model folders [default: models if MiniLM is in it, else
-                                       models in the data folder]
-              --plugins <FOLDER>       Folder of plugins, each a NAME.toml and its component [default:
-                                       plugins in the data folder if it is there]
-              --trusted-keys <FOLDER>  Load only plugins that a key in this folder (*.pub) signed
-              --locked                 Load only plugins that are as the plugin folder's plugins.lock says
-              --threads <N>            Threads for encoding and the policy; results are the same for any
-                                       number [default: all cores]
-              --json                   Print data as JSON
-              --color <WHEN>           When to colour [default: auto] [possible values: auto, always, never]
-          -q, --quiet                  Say nothing but warnings and errors on standard error
+              --data-dir <FOLDER>        Folder of indexes, caches and runs [default: .orion if it is there,
+                                         else the user's data folder]
+              --models-dir <FOLDER>      Folder of model folders [default: models if MiniLM is in it, else
+                                         models in the data folder]
+              --plugins <FOLDER>         Folder of plugins, each a NAME.toml and its component [default:
+                                         plugins in the data folder if it is there]
+              --trusted-keys <FOLDER>    Load only plugins that a key in this folder (*.pub) signed
+              --locked                   Load only plugins that are as the plugin folder's plugins.lock says
+              --threads <N>              Threads for encoding and the policy; results are the same for any
+                                         number [default: all cores]
+              --policy-weights <FORMAT>  Round a policy's matrices at load, for speed and memory: as-stored,
+                                         q8_0, q4_0 or q4_k
+              --json                     Print data as JSON
+              --color <WHEN>             When to colour [default: auto] [possible values: auto, always,
+                                         never]
+          -q, --quiet                    Say nothing but warnings and errors on standard error
     "#]]
     .assert_eq(&Sandbox::new().answered(&["-h"]));
 }
