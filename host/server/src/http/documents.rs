@@ -131,17 +131,13 @@ fn found(index: &str, id: &str, kept: Option<&Kept>, filter: &SourceFilter) -> V
     reply
 }
 
+/// Parameters of requests that read documents.
+const READING: [&str; 7] =
+    ["_source", "_source_includes", "_source_excludes", "realtime", "refresh", "routing", "preference"];
+
 /// `GET|HEAD /INDEX/_doc/ID` and `/INDEX/_source/ID`.
 pub async fn get(app: &Arc<App>, call: &Call, index: &str, id: &str, only_source: bool) -> Answer {
-    call.known(&[
-        "_source",
-        "_source_includes",
-        "_source_excludes",
-        "realtime",
-        "refresh",
-        "routing",
-        "preference",
-    ])?;
+    call.known(&READING)?;
     let filter = source_of(call);
     let collection = app.one_collection(index)?;
     let (asked, own) = (Arc::clone(&collection), id.to_owned());
@@ -162,15 +158,7 @@ pub async fn get(app: &Arc<App>, call: &Call, index: &str, id: &str, only_source
 
 /// `_mget`.
 pub async fn mget(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&[
-        "_source",
-        "_source_includes",
-        "_source_excludes",
-        "realtime",
-        "refresh",
-        "routing",
-        "preference",
-    ])?;
+    call.known(&READING)?;
     let body = call.needed_object()?;
     if let Some(key) = body.keys().find(|key| !matches!(key.as_str(), "docs" | "ids")) {
         return Err(ApiError::parsing(format!("unknown key [{key}] for a VALUE, expected [docs] or [ids]")));

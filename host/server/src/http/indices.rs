@@ -125,16 +125,19 @@ pub async fn delete(app: &Arc<App>, call: &Call, names: &str) -> Answer {
     Reply::ok(json!({ "acknowledged": true }))
 }
 
+/// Parameters of requests that look at indexes.
+const LOOKING: [&str; 6] = [
+    "ignore_unavailable",
+    "allow_no_indices",
+    "expand_wildcards",
+    "local",
+    "flat_settings",
+    "include_defaults",
+];
+
 /// `HEAD /INDEX`.
 pub fn exists(app: &App, call: &Call, names: &str) -> Answer {
-    call.known(&[
-        "ignore_unavailable",
-        "allow_no_indices",
-        "expand_wildcards",
-        "local",
-        "flat_settings",
-        "include_defaults",
-    ])?;
+    call.known(&LOOKING)?;
     let there = names.split(',').all(|name| app.collections(name).is_ok());
     Ok(Reply::Status(if there { StatusCode::OK } else { StatusCode::NOT_FOUND }))
 }
@@ -151,14 +154,7 @@ fn shown_settings(collection: &Collection) -> Value {
 
 /// `GET /INDEX`, `/INDEX/_mapping`, `/INDEX/_settings`, `/INDEX/_alias`.
 pub fn get(app: &App, call: &Call, names: &str, part: &str) -> Answer {
-    call.known(&[
-        "ignore_unavailable",
-        "allow_no_indices",
-        "expand_wildcards",
-        "local",
-        "flat_settings",
-        "include_defaults",
-    ])?;
+    call.known(&LOOKING)?;
     let mut all = Map::new();
     for collection in app.collections(names)? {
         let meta = collection.meta();
