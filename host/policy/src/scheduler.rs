@@ -23,7 +23,7 @@ use crate::counters::Counters;
 use crate::error::{CheckpointError, PolicyError};
 use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation, Sampling};
-use crate::lane::{Lane, Outcome, Purpose, Scoring};
+use crate::lane::{self, Context, Lane, Outcome, Purpose, Scoring};
 use crate::model::{Feed, Model, Scratch};
 use crate::prompt;
 use crate::request::{Job, Request, Waiter};
@@ -64,7 +64,8 @@ pub(crate) struct Scheduler {
     counters: Arc<Counters>,
     scratch: Scratch,
     logits: Vec<f32>,
-    buffer: Vec<f32>,
+    /// Working memory of lanes that propose.
+    buffers: Vec<Vec<f32>>,
 }
 
 impl Scheduler {
@@ -104,7 +105,7 @@ impl Scheduler {
             counters: Arc::default(),
             scratch: Scratch::default(),
             logits: Vec::new(),
-            buffer: Vec::new(),
+            buffers: Vec::new(),
         };
         let begin = scheduler.format.begin().tokens;
         scheduler.check_context(begin.len())?;
@@ -483,18 +484,18 @@ impl Scheduler {
         }
         drop(feeds);
 
-        // Rows that logits are needed of: (lane, its hidden row).
-        let mut rows: Vec<(usize, usize)> = Vec::new();
+        // Rows that logits are needed of, by their lane.
+        let mut rows: Vec<usize> = Vec::new();
         let mut gathered: Vec<f32> = Vec::new();
         let mut row = 0;
         for (index, lane) in self.active.iter().enumerate() {
             let outputs = if tokens[index].is_empty() { 0 } else { tokens[index].len() - wanted[index] };
             if let Some(output) = lane.base_output() {
                 gathered.extend_from_slice(output);
-                rows.push((index, rows.len()));
+                rows.push(index);
             } else if lane.needs_logits() {
                 gathered.extend_from_slice(&self.scratch.hidden[row * hidden..][..outputs * hidden]);
-                rows.extend((0..outputs).map(|offset| (index, rows.len() + offset)).collect::<Vec<_>>());
+                rows.extend(std::iter::repeat_n(index, outputs));
             }
             row += outputs;
         }
@@ -502,9 +503,9 @@ impl Scheduler {
         let at_once = (LOGITS_FLOATS / vocabulary).max(1);
         for (block, part) in gathered.chunks(at_once * hidden).zip(rows.chunks(at_once)) {
             self.model.logits(block, &mut self.logits);
-            for (logits, (lane, _)) in self.logits.chunks_exact(vocabulary).zip(part) {
-                self.active[*lane].advance(logits, &self.format, &self.tables, &mut self.buffer);
-            }
+            let context =
+                Context { format: &self.format, tables: &self.tables, threads: self.model.threads() };
+            lane::advance(&mut self.active, part, &self.logits, &mut self.buffers, &context);
         }
         self.charge(&tokens, started);
         for lane in &mut self.active {
