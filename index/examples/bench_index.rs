@@ -108,7 +108,7 @@ fn ours(place: &Path, documents: u64, queries: &[String]) -> Outcome<Figures> {
     });
     let settings = IndexSettings {
         language: Language::English,
-        dense: Some(DenseSettings { dimensions: DIMENSIONS, encoder: None }),
+        dense: Some(DenseSettings { dimensions: DIMENSIONS, ..DenseSettings::default() }),
         ..IndexSettings::default()
     };
     let options = OpenOptions { encoder: Some(encoder), ..OpenOptions::default() };

@@ -1,6 +1,8 @@
 //! The work that children do, and what must be there afterwards.
 
-use orion_index::{DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, Writer};
+use orion_index::{
+    DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, Writer,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -66,6 +68,17 @@ pub(crate) fn settings() -> IndexSettings {
     IndexSettings { dense: Some(dense), ..IndexSettings::default() }
 }
 
+/// With codes beside all vectors, and graphs beside all but the fewest.
+pub(crate) fn graph_settings() -> IndexSettings {
+    let dense = DenseSettings {
+        dimensions: DIMENSIONS,
+        search: DenseSearch::Graph,
+        graph_from: 4,
+        ..DenseSettings::default()
+    };
+    IndexSettings { dense: Some(dense), ..IndexSettings::default() }
+}
+
 pub(crate) fn apply(writer: &mut Writer, (id, text): &Change) {
     let Some(text) = text else {
         writer.delete(id).unwrap();
@@ -114,6 +127,8 @@ pub(crate) fn check_halves(index: &Index, model: &Model, what: &str) {
     }
     let stats = index.stats().unwrap();
     assert_eq!(stats.pending_changes, 0, "{what}");
+    assert!(stats.damage.is_empty(), "{what}: {:?}", stats.damage);
+    assert_eq!(stats.quantised_vectors, stats.vectors + stats.dead_vectors, "{what}");
 }
 
 /// Writes the sample of the on-disk format that later versions must open: two commits with replaced and deleted
