@@ -60,7 +60,7 @@ fn write(file: &Path, vectors: u64, queries: u64) -> Outcome<()> {
     // Queries come from the same clusters.
     for number in (0..vectors).chain((0..queries).map(|query| 1 << 40 | query)) {
         let mut own = Random(number);
-        let middle = Random(1 << 45 | own.next() % clusters).normals(LATENT);
+        let middle = Random((1 << 45) | (own.next() % clusters)).normals(LATENT);
         let mut vector: Vec<f32> = own.normals(DIMENSIONS).iter().map(|value| value * 0.2).collect();
         for (middle, direction) in middle.iter().zip(&directions) {
             let much = (middle + 0.6 * own.normal()) * 0.6;

@@ -251,7 +251,6 @@ impl glue::PruneAccessor for Choice<'_> {
         Edges(self.0)
     }
 
-    #[expect(clippy::unused_async, reason = "the library's trait wants a future")]
     async fn fill<Itr>(&mut self, _: Itr) -> ANNResult<(Rows, Between<'_>)>
     where
         Itr: ExactSizeIterator<Item = u32> + Clone + Send + Sync,

@@ -37,7 +37,7 @@ impl Random {
 /// One of thirty directions and some noise of its own, so that near ones are many and far ones far.
 fn clustered(number: u64) -> Vec<f32> {
     let mut own = Random(number);
-    let middle = Random(1 << 40 | own.next() % 30).vector();
+    let middle = Random((1 << 40) | (own.next() % 30)).vector();
     middle.iter().map(|value| value + 0.5 * own.normal()).collect()
 }
 
@@ -198,6 +198,9 @@ fn file(dir: &Path, ending: &str) -> PathBuf {
     dir.join("vectors").join(name)
 }
 
+/// What happens to one file.
+type Damage = fn(&Path);
+
 #[test]
 fn damaged_graphs_are_set_aside_and_made_anew() {
     let root = tempfile::tempdir().unwrap();
@@ -209,7 +212,7 @@ fn damaged_graphs_are_set_aside_and_made_anew() {
         names(dir).iter().map(|name| std::fs::read(dir.join("vectors").join(name)).unwrap()).collect()
     };
     assert_eq!(bytes(&twin), bytes(&whole), "two builds of the same documents");
-    let damage: [(&str, fn(&Path)); 4] = [
+    let damage: [(&str, Damage); 4] = [
         (".graph", |path| std::fs::remove_file(path).unwrap()),
         (".codes", |path| std::fs::remove_file(path).unwrap()),
         (".graph", |path| std::fs::write(path, b"no graph").unwrap()),
