@@ -49,7 +49,8 @@ fn main() {
             child(Path::new(dir), seed.parse().unwrap(), phase, times.parse().unwrap(), *stop == "stop");
         }
         ["fill", dir, way] => full::fill(Path::new(dir), way),
-        ["freeze", dir] => work::freeze(Path::new(dir)),
+        ["freeze", dir] => work::freeze(Path::new(dir), &work::settings(), 9),
+        ["freeze-graph", dir] => work::freeze(Path::new(dir), &work::graph_settings(), 36),
         // A filter for another test of the workspace is none of ours.
         _ => {
             kills();

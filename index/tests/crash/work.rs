@@ -133,15 +133,15 @@ pub(crate) fn check_halves(index: &Index, model: &Model, what: &str) {
 
 /// Writes the sample of the on-disk format that later versions must open: two commits with replaced and deleted
 /// documents, and a tail of acknowledged changes in the log. Beside it, as text, what it holds.
-pub(crate) fn freeze(dir: &Path) {
-    let index = Index::create(dir, &settings(), options()).unwrap();
+pub(crate) fn freeze(dir: &Path, settings: &IndexSettings, count: usize) {
+    let index = Index::create(dir, settings, options()).unwrap();
     let mut writer = index.writer().unwrap();
     let mut model = Model::new();
-    for (number, batch) in batches(1).take(9).enumerate() {
+    for (number, batch) in batches(1).take(count).enumerate() {
         change_model(&mut model, &batch);
         batch.iter().for_each(|change| apply(&mut writer, change));
         writer.sync().unwrap();
-        if number == 3 || number == 6 {
+        if number == count / 3 || number == 2 * count / 3 {
             writer.commit().unwrap();
         }
     }
