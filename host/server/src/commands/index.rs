@@ -130,11 +130,12 @@ fn add(
     let base = if has_encoder { IndexSettings::default() } else { IndexSettings::lexical_only() };
     let settings = dense(base, dense_search, None);
     if !folder.exists() {
+        check_way(&settings, name, dense_search)?;
         engine.warn_without_encoder()?;
     }
     let bar = session.terminal.bar(&format!("adding to {name}"), 0, "documents");
     let index = engine.open_for_writing(&folder, &settings, &bar)?;
-    check_way(&index, name, dense_search)?;
+    check_way(index.settings(), name, dense_search)?;
     let mut writer = open_writer(&index, name)?;
     let mut added = 0_u64;
     for file in files {
@@ -153,9 +154,13 @@ fn add(
 }
 
 /// What an index was made for it stays.
-fn check_way(index: &Index, name: &IndexName, choice: Option<DenseSearchChoice>) -> Result<(), Failure> {
+fn check_way(
+    settings: &IndexSettings,
+    name: &IndexName,
+    choice: Option<DenseSearchChoice>,
+) -> Result<(), Failure> {
     let Some(wanted) = choice.map(way) else { return Ok(()) };
-    let has = index.settings().dense.as_ref().map(|dense| dense.search);
+    let has = settings.dense.as_ref().map(|dense| dense.search);
     if has == Some(wanted) {
         return Ok(());
     }
