@@ -5,11 +5,12 @@
 //! ```
 //! The last line of the output is one JSON object. Passages of 60 words are drawn from a vocabulary of 30,000 by Zipf's
 //! law, vectors of 384 from a normal distribution; both depend on the document's number alone. Encoding is left out:
-//! documents bring their vectors, and a query's vector is made from a hash. The peer for the dense half is
-//! `tests/bench/index/peer.py`.
+//! documents bring their vectors, and a query's vector is made from a hash. Dense search is exact here; `bench_dense` measures the
+//! other ways. The peer for the dense half is `tests/bench/index/peer.py`.
 
 use orion_index::{
-    DenseSettings, Document, Embedder, Index, IndexSettings, Language, Mode, OpenOptions, Query, Searcher,
+    DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, Language, Mode, OpenOptions, Query,
+    Searcher,
 };
 use std::path::Path;
 use std::time::Instant;
@@ -108,7 +109,11 @@ fn ours(place: &Path, documents: u64, queries: &[String]) -> Outcome<Figures> {
     });
     let settings = IndexSettings {
         language: Language::English,
-        dense: Some(DenseSettings { dimensions: DIMENSIONS, encoder: None }),
+        dense: Some(DenseSettings {
+            dimensions: DIMENSIONS,
+            search: DenseSearch::Exact,
+            ..DenseSettings::default()
+        }),
         ..IndexSettings::default()
     };
     let options = OpenOptions { encoder: Some(encoder), ..OpenOptions::default() };

@@ -134,6 +134,14 @@ pub enum IndexError {
         /// What the engine said; it names the file.
         source: Box<tantivy::TantivyError>,
     },
+    /// The graph of a vector segment could not be built.
+    #[error("could not build `{}`: {message}", path.display())]
+    Graph {
+        /// The file that was to be.
+        path: PathBuf,
+        /// What the library said.
+        message: String,
+    },
     /// An earlier failure left this writer unusable; what was acknowledged is safe in the log.
     #[error("this writer failed earlier: {cause}; open a new one, acknowledged changes are safe in the log")]
     WriterFailed {

@@ -18,11 +18,16 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension(TEMPORARY);
     let mut file = File::create(&temporary).map_err(IndexError::io("create", &temporary))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(IndexError::io("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(IndexError::io("rename into place", path))?;
+    rename(&temporary, path)?;
     match path.parent() {
         Some(dir) => sync_dir(dir),
         None => Ok(()),
     }
+}
+
+/// Puts a complete and synced file in its place; the folder is synced by the caller.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(IndexError::io("rename into place", to))
 }
 
 /// Takes the lock at `path`; it is released when the handle is dropped, or when the process dies.

@@ -295,6 +295,16 @@ impl Selection {
         Ok(Self(Arc::new(sets)))
     }
 
+    /// The share of documents that are let through, deleted ones included; 1 where there are none at all.
+    pub(crate) fn share(&self) -> f64 {
+        let (mut through, mut all) = (0.0, 0.0);
+        for set in self.0.values() {
+            through += set.len() as f64;
+            all += f64::from(set.max_value());
+        }
+        if 0.0 < all { through / all } else { 1.0 }
+    }
+
     pub(crate) fn contains(&self, segment: SegmentId, document: DocId) -> bool {
         self.0.get(&segment).is_some_and(|set| set.contains(document))
     }

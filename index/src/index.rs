@@ -6,6 +6,7 @@
 //! log/           acknowledged changes after the last commit      (log.rs)
 //! lexical/       tantivy; its meta.json carries the manifest     (lexical.rs, manifest.rs)
 //! vectors/       immutable vector segments                       (vectors.rs)
+//!                and beside them codes and graphs                (codes.rs, graph.rs, derive.rs)
 //! ```
 
 use crate::cache::EmbeddingCache;
@@ -17,7 +18,8 @@ use crate::lexical::{self, Fields};
 use crate::log::{self, Log};
 use crate::phase::Hook;
 use crate::searcher::Searcher;
-use crate::settings::IndexSettings;
+use crate::settings::{DenseSearch, IndexSettings};
+use crate::vectors::Segment;
 use crate::writer::Writer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -106,6 +108,15 @@ pub struct IndexStats {
     pub lexical_segments: usize,
     /// Vector segments.
     pub vector_segments: usize,
+    /// How vectors are searched; `None` where there are none.
+    pub dense_search: Option<DenseSearch>,
+    /// Rows that can be searched by short codes.
+    pub quantised_vectors: u64,
+    /// Rows that can be searched by a graph.
+    pub graph_vectors: u64,
+    /// What lies beside the vectors and could not be read, with the reason. Such segments are searched without it, and
+    /// the next commit makes it anew.
+    pub damage: Vec<String>,
     /// Changes that are acknowledged but not committed.
     pub pending_changes: u64,
     /// Bytes of all files.
@@ -263,7 +274,8 @@ impl Index {
     fn has_orphans(&self) -> Result<bool> {
         let shared = &self.shared;
         let searcher = self.searcher();
-        let named: Vec<String> = searcher.manifest.vectors.iter().map(|entry| entry.file_name()).collect();
+        let named: Vec<String> =
+            searcher.manifest.vectors.iter().flat_map(|entry| entry.file_names()).collect();
         let vectors = files::list(&shared.vector_dir)?;
         Ok(vectors.iter().any(|name| !named.contains(name)) || !shared.foreign_segment_files()?.is_empty())
     }
@@ -314,7 +326,15 @@ impl Index {
                     .map_or(0, |data| if data.is_file() { data.len() } else { 0 });
             }
         }
+        let segments = || searcher.vector_segments().iter().map(|placed| &placed.segment);
+        let rows_with = |has: fn(&Segment) -> bool| {
+            segments().filter(|segment| has(segment)).map(|segment| segment.entry.rows).sum()
+        };
         Ok(IndexStats {
+            dense_search: self.shared.settings.dense.as_ref().map(|dense| dense.search),
+            quantised_vectors: rows_with(|segment| segment.codes().is_some()),
+            graph_vectors: rows_with(|segment| segment.graph().is_some()),
+            damage: segments().flat_map(|segment| segment.damage()).cloned().collect(),
             documents: searcher.len(),
             vectors: living,
             dead_vectors: rows - living,

@@ -1,29 +1,35 @@
 //! Lexical and dense index with one atomic commit.
 //!
 //! Documents go in by one [`Writer`] (`writer.rs`: write-ahead log, vector segments, one commit point) and are
-//! searched through immutable snapshots, [`Searcher`] (`searcher.rs`): BM25, exact cosine, or both fused, each with
-//! typed filters. Everything here is synchronous and knows nothing of plugins, models or servers.
+//! searched through immutable snapshots, [`Searcher`] (`searcher.rs`): BM25, cosine (of every vector, or by codes or a
+//! graph, [`DenseSearch`]), or both fused, each with typed filters. Everything here is synchronous and knows nothing of plugins, models or servers.
 //!
 //! Invariants:
 //! - A change is acknowledged once [`Writer::sync`] or [`Writer::commit`] returns, and is then never lost.
 //! - Both halves of a snapshot hold the same documents.
 //! - Rankings are ordered by score descending, then id ascending, and depend on the documents and the query alone,
 //!   not on threads, batches, or how often segments were merged. (Scores of deleted documents' words linger in
-//!   BM25's statistics until a merge, as in every search engine of this kind.)
+//!   BM25's statistics until a merge, as in every search engine of this kind. And what a walk over a graph finds
+//!   depends on how documents lie in segments; the same history gives the same graphs, to the bit.)
 //! - No clock, no environment, no ambient randomness.
 
 mod cache;
 mod catalog;
+mod codes;
+mod dense;
+mod derive;
 mod document;
 mod embed;
 mod error;
 mod files;
 mod filter;
 mod fusion;
+mod graph;
 mod index;
 mod lexical;
 mod log;
 mod manifest;
+mod mapped;
 mod phase;
 mod reader;
 mod scan;
@@ -33,6 +39,7 @@ mod sort;
 mod structured;
 mod tune;
 mod vectors;
+mod walk;
 mod writer;
 
 pub use cache::EmbeddingCache;
@@ -47,7 +54,7 @@ pub use index::{Index, IndexStats, OpenOptions, Progress};
 pub use phase::{Hook, Phase};
 pub use reader::JsonLines;
 pub use searcher::{Hit, Mode, Query, Searcher};
-pub use settings::{DenseSettings, FORMAT, IndexSettings, Language, MOST_FIELDS};
+pub use settings::{DenseSearch, DenseSettings, FORMAT, IndexSettings, Language, MOST_FIELDS};
 pub use sort::{Order, SortKey, SortValue};
 pub use structured::{Clause, Found, FoundHit, Searched};
 pub use tune::{Relevance, Tuned, tune};

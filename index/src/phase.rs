@@ -19,6 +19,10 @@ pub enum Phase {
     VectorWrite,
     /// A vector segment is complete and not synced yet.
     VectorSync,
+    /// A row's short codes were written.
+    CodesWrite,
+    /// A row's neighbours were written to a graph.
+    GraphWrite,
     /// The vector segments are durable; the lexical half is not prepared yet.
     Prepare,
     /// Everything is durable but the one commit point.

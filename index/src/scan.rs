@@ -3,6 +3,7 @@
 //! A score is one `orion_kernels::dot`, the same bits whatever else is asked beside it and however many threads
 //! there are; ties go to the smaller id. So results depend on the collection and the query alone.
 
+use crate::dense::Asked;
 use crate::vectors::Segment;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -24,26 +25,33 @@ pub(crate) struct Slot {
 pub(crate) struct PlacedSegment {
     pub(crate) segment: Arc<Segment>,
     pub(crate) slots: Vec<Option<Slot>>,
+    /// How many rows are not dead.
+    pub(crate) living: usize,
 }
 
 /// The best `k` candidates seen, by score descending and then `tie`.
-pub(crate) struct Top<F> {
+pub(crate) struct Top<T, F> {
     k: usize,
-    kept: Vec<(f32, Slot)>,
+    kept: Vec<(f32, T)>,
     /// Score of the k-th best, once there are k.
     floor: f32,
     tie: F,
 }
 
-impl<F: Fn(Slot, Slot) -> Ordering> Top<F> {
+impl<T: Copy, F: Fn(T, T) -> Ordering> Top<T, F> {
     pub(crate) fn new(k: usize, tie: F) -> Self {
         Self { k, kept: Vec::new(), floor: f32::NEG_INFINITY, tie }
     }
 
-    pub(crate) fn push(&mut self, score: f32, slot: Slot) {
+    /// Whether a candidate of this score would be kept for now.
+    pub(crate) fn may_take(&self, score: f32) -> bool {
         // Equal scores are kept until `cut` can compare ids.
-        if self.floor <= score {
-            self.kept.push((score, slot));
+        self.floor <= score
+    }
+
+    pub(crate) fn push(&mut self, score: f32, candidate: T) {
+        if self.may_take(score) {
+            self.kept.push((score, candidate));
             if 2 * self.k.max(16) <= self.kept.len() {
                 self.cut();
             }
@@ -52,9 +60,8 @@ impl<F: Fn(Slot, Slot) -> Ordering> Top<F> {
 
     fn cut(&mut self) {
         let tie = &self.tie;
-        let order = |left: &(f32, Slot), right: &(f32, Slot)| {
-            right.0.total_cmp(&left.0).then_with(|| tie(left.1, right.1))
-        };
+        let order =
+            |left: &(f32, T), right: &(f32, T)| right.0.total_cmp(&left.0).then_with(|| tie(left.1, right.1));
         if self.k < self.kept.len() && 0 < self.k {
             self.kept.select_nth_unstable_by(self.k - 1, order);
             self.kept.truncate(self.k);
@@ -62,7 +69,7 @@ impl<F: Fn(Slot, Slot) -> Ordering> Top<F> {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Vec<(f32, Slot)> {
+    pub(crate) fn finish(mut self) -> Vec<(f32, T)> {
         let tie = &self.tie;
         self.kept.sort_by(|left, right| right.0.total_cmp(&left.0).then_with(|| tie(left.1, right.1)));
         self.kept.truncate(self.k);
@@ -70,15 +77,9 @@ impl<F: Fn(Slot, Slot) -> Ordering> Top<F> {
     }
 }
 
-/// For each query ([queries, dimensions], row-major) its best `k` rows among those that `wanted` lets through.
-pub(crate) fn search(
-    segments: &[PlacedSegment],
-    queries: &[f32],
-    dimensions: usize,
-    k: usize,
-    wanted: &(dyn Fn(Slot) -> bool + Sync),
-    tie: &(dyn Fn(Slot, Slot) -> Ordering + Sync),
-) -> Vec<Vec<(f32, Slot)>> {
+/// For each query its best `k` rows among those that are wanted.
+pub(crate) fn search(segments: &[&PlacedSegment], asked: &Asked<'_>) -> Vec<Vec<(f32, Slot)>> {
+    let Asked { queries, dimensions, k, tie, .. } = *asked;
     let query_count = queries.len() / dimensions;
     let mut blocks = Vec::new();
     for (place, segment) in segments.iter().enumerate() {
@@ -97,7 +98,7 @@ pub(crate) fn search(
             let slots = &segments[place].slots[start..end];
             let living: Vec<(usize, Slot)> = (0_usize..)
                 .zip(slots)
-                .filter_map(|(row, slot)| slot.filter(|&slot| wanted(slot)).map(|slot| (row, slot)))
+                .filter_map(|(row, slot)| slot.filter(|&slot| asked.wants(slot)).map(|slot| (row, slot)))
                 .collect();
             if living.is_empty() {
                 continue;

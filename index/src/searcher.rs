@@ -3,6 +3,7 @@
 //! The lexical half says which documents live; a vector row lives where its key belongs to a living document. So
 //! the halves cannot disagree, and a snapshot stays what it is while writers go on.
 
+use crate::dense::{self, Asked};
 use crate::document::{Kind, StoredDocument};
 use crate::embed::Embedder;
 use crate::error::{IndexError, Result};
@@ -11,7 +12,8 @@ use crate::fusion::{FUSION_DEPTH, Fusion, fuse};
 use crate::index::Shared;
 use crate::lexical::{self, Fields, Table};
 use crate::manifest::Manifest;
-use crate::scan::{self, PlacedSegment, Slot};
+use crate::scan::{PlacedSegment, Slot};
+use crate::settings::{DenseSearch, DenseSettings};
 use crate::vectors::{self, Segment};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -79,8 +81,8 @@ pub struct Searcher {
     pub(crate) analysis: TextAnalyzer,
     pub(crate) tables: Vec<Arc<Table>>,
     vectors: Vec<PlacedSegment>,
-    /// Length of the vectors; `None` in a lexical index.
-    dimensions: Option<usize>,
+    /// The dense half; `None` in a lexical index.
+    dense: Option<DenseSettings>,
     embedder: Option<Embedder>,
     cache: Option<Arc<crate::cache::EmbeddingCache>>,
     selections: Mutex<Vec<(String, Selection)>>,
@@ -164,7 +166,7 @@ impl Searcher {
             analysis: shared.analysis.clone(),
             tables,
             vectors,
-            dimensions: shared.settings.dense.as_ref().map(|dense| dense.dimensions),
+            dense: shared.settings.dense.clone(),
             embedder: shared.embedder.clone(),
             cache: shared.cache.clone(),
             selections: Mutex::new(Vec::new()),
@@ -183,7 +185,7 @@ impl Searcher {
 
     /// Whether dense and hybrid searches over texts can be answered.
     pub fn can_encode(&self) -> bool {
-        self.dimensions.is_some() && self.embedder.is_some()
+        self.dense.is_some() && self.embedder.is_some()
     }
 
     /// Metadata names and their types.
@@ -241,19 +243,34 @@ impl Searcher {
     pub fn dense(&self, texts: &[&str], k: usize, filter: Option<&Filter>) -> Result<Vec<Vec<Hit>>> {
         let selection = self.selection(filter)?;
         let vectors = self.encode("search by embedding", texts)?;
-        self.dense_selected(&vectors, k, selection.as_ref())
+        let search = self.dense_half("search by embedding")?.search;
+        self.dense_selected(&vectors, k, selection.as_ref(), search)
     }
 
     /// The best `k` by cosine to the client's own vector, which is brought to unit length.
     pub fn dense_vector(&self, vector: &[f32], k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
-        let dimensions = self.dimensions("search by vector")?;
+        let search = self.dense_half("search by vector")?.search;
+        self.dense_vector_by(vector, k, filter, search)
+    }
+
+    /// [`Searcher::dense_vector`] in a way of the caller's choice, as far as the index keeps what it takes: without a
+    /// graph, segments are searched by codes, without codes exactly.
+    pub fn dense_vector_by(
+        &self,
+        vector: &[f32],
+        k: usize,
+        filter: Option<&Filter>,
+        search: DenseSearch,
+    ) -> Result<Vec<Hit>> {
+        let dimensions = self.dense_half("search by vector")?.dimensions;
         let vector = vectors::normalised(vector.to_vec(), dimensions).map_err(|got| IndexError::Invalid {
             what: "query vector",
             expected: format!("{dimensions} finite values that are not all zero"),
             got,
         })?;
         let selection = self.selection(filter)?;
-        Ok(self.dense_selected(&[vector], k, selection.as_ref())?.pop().unwrap_or_default())
+        let found = self.dense_selected(&[vector], k, selection.as_ref(), search)?.pop();
+        Ok(found.unwrap_or_default())
     }
 
     fn dense_selected(
@@ -261,8 +278,9 @@ impl Searcher {
         vectors: &[Vec<f32>],
         k: usize,
         selection: Option<&Selection>,
+        search: DenseSearch,
     ) -> Result<Vec<Vec<Hit>>> {
-        let dimensions = self.dimensions("search by embedding")?;
+        let dense = self.dense_half("search by embedding")?;
         if k == 0 {
             return Ok(vec![Vec::new(); vectors.len()]);
         }
@@ -272,18 +290,29 @@ impl Searcher {
             })
         };
         let tie = |left: Slot, right: Slot| self.id(left).cmp(self.id(right));
-        let found = scan::search(&self.vectors, &vectors.concat(), dimensions, k, &wanted, &tie);
+        let asked = Asked {
+            queries: &vectors.concat(),
+            dimensions: dense.dimensions,
+            k,
+            search,
+            oversampling: dense.oversampling as usize,
+            wanted: selection.is_some().then_some(&wanted),
+            share: selection.map_or(1.0, Selection::share),
+            tie: &tie,
+        };
+        let found = dense::search(&self.vectors, &asked);
         let hit = |(score, slot): (f32, Slot)| Hit { id: self.id(slot).to_owned(), score };
         Ok(found.into_iter().map(|ranking| ranking.into_iter().map(hit).collect()).collect())
     }
 
-    fn dimensions(&self, attempted: &'static str) -> Result<usize> {
-        self.dimensions.ok_or(IndexError::NoEncoder { attempted, reason: "the index keeps no vectors" })
+    fn dense_half(&self, attempted: &'static str) -> Result<&DenseSettings> {
+        let reason = "the index keeps no vectors";
+        self.dense.as_ref().ok_or(IndexError::NoEncoder { attempted, reason })
     }
 
     /// One unit vector for each text: [texts, dimensions].
     fn encode(&self, attempted: &'static str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-        self.dimensions(attempted)?;
+        self.dense_half(attempted)?;
         let reason = "the index was opened without an encoder";
         let embedder = self.embedder.as_ref().ok_or(IndexError::NoEncoder { attempted, reason })?;
         embedder.embed(texts, self.cache.as_deref())
@@ -355,10 +384,13 @@ impl Searcher {
         }
         let texts: Vec<&str> = places.iter().map(|&place| queries[place].text.as_str()).collect();
         let vectors = self.encode("search by embedding", &texts)?;
+        let search = self.dense_half("search by embedding")?.search;
         for ((_, depth), members) in groups {
             let group: Vec<Vec<f32>> = members.iter().map(|&member| vectors[member].clone()).collect();
             let selection = selections[places[members[0]]].as_ref();
-            for (member, ranking) in members.iter().zip(self.dense_selected(&group, depth, selection)?) {
+            for (member, ranking) in
+                members.iter().zip(self.dense_selected(&group, depth, selection, search)?)
+            {
                 rankings[places[*member]] = ranking;
             }
         }
@@ -442,7 +474,7 @@ impl Searcher {
     /// Rows of all vector segments, and how many of them live.
     pub(crate) fn row_counts(&self) -> (u64, u64) {
         let rows = self.vectors.iter().map(|segment| segment.slots.len() as u64).sum();
-        let living = self.vectors.iter().map(|segment| segment.slots.iter().flatten().count() as u64).sum();
+        let living = self.vectors.iter().map(|segment| segment.living as u64).sum();
         (rows, living)
     }
 
@@ -482,12 +514,17 @@ fn place(
             previous.vectors.iter().find(|known| known.segment.entry == entry).map(|known| &known.segment)
         });
         let segment = match known {
-            Some(segment) => Arc::clone(segment),
-            None => Arc::new(Segment::open(&shared.vector_dir, entry, dense.dimensions, verify)?),
+            Some(segment) if segment.damage().is_empty() => Arc::clone(segment),
+            // What was found damaged once is read in full before it is believed.
+            _ => {
+                let verify = verify || known.is_some();
+                Arc::new(Segment::open(&shared.vector_dir, entry, dense.dimensions, verify)?)
+            }
         };
         let slots: Vec<Option<Slot>> = join(segment.keys(), &living);
-        count += slots.iter().flatten().count();
-        placed.push(PlacedSegment { segment, slots });
+        let own = slots.iter().flatten().count();
+        count += own;
+        placed.push(PlacedSegment { segment, slots, living: own });
     }
     if count != living.len() {
         let expected = format!("vectors of {} documents", living.len());

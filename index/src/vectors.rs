@@ -1,26 +1,23 @@
 //! Immutable vector segments: written once, synced, then mapped and never changed.
 //!
-//! One file, `vectors/<number>.vec`, little-endian: a head of 64 bytes (`ORIONVEC`, format u32, dimensions u32,
-//! rows u64, CRC-32 of the body u32, zeros, CRC-32 of the 60 bytes before it), then the rows as f32, then one
-//! u64 key for each row. Keys rise from row to row and are never used twice, so a replaced or deleted document
-//! leaves a dead row behind until a merge drops it. Which rows live is the lexical half's to say (`searcher.rs`).
-#![expect(unsafe_code, reason = "maps files and reads their bytes as f32")]
+//! One file, `vectors/<number>.vec`, of the shape in `mapped.rs` (`ORIONVEC`): the rows as f32, then one u64 key for
+//! each row. Keys rise from row to row and are never used twice, so a replaced or deleted document leaves a dead row
+//! behind until a merge drops it. Which rows live is the lexical half's to say (`searcher.rs`).
+//!
+//! Beside it may lie what is derived from it and makes searching quicker: short codes (`codes.rs`) and a graph over
+//! them (`graph.rs`). Where those are missing or damaged, the segment is searched without them and says so: the vectors
+//! alone decide what is right.
 
+use crate::codes::{self, Codes};
 use crate::error::{IndexError, Result};
+use crate::graph::{self, Graph};
+use crate::mapped::{Draft, FileKind, Head, Mapped};
 use crate::phase::{Hook, Phase};
-use crate::settings::FORMAT;
-use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-#[cfg(target_endian = "big")]
-compile_error!("vector segments are mapped as little-endian f32");
-
-const MAGIC: &[u8; 8] = b"ORIONVEC";
-const HEAD_BYTES: usize = 64;
+const KIND: FileKind = FileKind { magic: b"ORIONVEC", name: "a vector segment" };
 
 /// What the manifest says of one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,39 +25,36 @@ pub(crate) struct SegmentEntry {
     pub(crate) number: u64,
     pub(crate) rows: u64,
     pub(crate) crc32: u32,
+    /// Checksum of the short codes, where there are any.
+    // Left out where there are none: manifests of before stay what they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) codes_crc32: Option<u32>,
+    /// Checksum of the graph, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph_crc32: Option<u32>,
 }
 
 impl SegmentEntry {
-    pub(crate) fn file_name(self) -> String {
-        file_name(self.number)
+    /// Names of the files that this entry is about.
+    pub(crate) fn file_names(self) -> Vec<String> {
+        let mut names = vec![file_name(self.number)];
+        names.extend(self.codes_crc32.map(|_| codes::file_name(self.number)));
+        names.extend(self.graph_crc32.map(|_| graph::file_name(self.number)));
+        names
     }
 }
 
-pub(crate) fn file_name(number: u64) -> String {
+fn file_name(number: u64) -> String {
     format!("{number:010}.vec")
-}
-
-fn head(dimensions: usize, rows: u64, crc32: u32) -> [u8; HEAD_BYTES] {
-    let mut head = [0; HEAD_BYTES];
-    head[..8].copy_from_slice(MAGIC);
-    head[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-    head[12..16].copy_from_slice(&(dimensions as u32).to_le_bytes());
-    head[16..24].copy_from_slice(&rows.to_le_bytes());
-    head[24..28].copy_from_slice(&crc32.to_le_bytes());
-    let own = crc32fast::hash(&head[..60]);
-    head[60..].copy_from_slice(&own.to_le_bytes());
-    head
 }
 
 /// A segment that is being written. Until the manifest names it, it does not exist.
 #[derive(Debug)]
 pub(crate) struct SegmentWriter {
-    path: PathBuf,
-    file: BufWriter<File>,
+    draft: Draft,
     number: u64,
     dimensions: usize,
     keys: Vec<u64>,
-    hasher: crc32fast::Hasher,
     hook: Hook,
     phase: Phase,
 }
@@ -74,12 +68,8 @@ impl SegmentWriter {
         hook: Hook,
         phase: Phase,
     ) -> Result<Self> {
-        let path = dir.join(file_name(number));
-        let file = File::create(&path).map_err(IndexError::io("create", &path))?;
-        let mut file = BufWriter::with_capacity(1 << 18, file);
-        file.write_all(&[0; HEAD_BYTES]).map_err(IndexError::io("write", &path))?;
-        let hasher = crc32fast::Hasher::new();
-        Ok(Self { path, file, number, dimensions, keys: Vec::new(), hasher, hook, phase })
+        let draft = Draft::create(dir.join(file_name(number)))?;
+        Ok(Self { draft, number, dimensions, keys: Vec::new(), hook, phase })
     }
 
     /// Appends one row; keys must rise.
@@ -89,8 +79,7 @@ impl SegmentWriter {
         for value in vector {
             bytes.extend_from_slice(&value.to_le_bytes());
         }
-        self.hasher.update(&bytes);
-        self.file.write_all(&bytes).map_err(IndexError::io("write", &self.path))?;
+        self.draft.write(&bytes)?;
         self.keys.push(key);
         self.hook.reached(self.phase);
         Ok(())
@@ -98,26 +87,15 @@ impl SegmentWriter {
 
     /// Completes and syncs the file; the folder is synced by the caller.
     pub(crate) fn finish(mut self) -> Result<SegmentEntry> {
-        let error = IndexError::io("write", &self.path);
         let mut bytes = Vec::with_capacity(self.keys.len() * 8);
         for key in &self.keys {
             bytes.extend_from_slice(&key.to_le_bytes());
         }
-        self.hasher.update(&bytes);
-        let crc32 = self.hasher.finalize();
+        self.draft.write(&bytes)?;
         let rows = self.keys.len() as u64;
-        let head = head(self.dimensions, rows, crc32);
-        let hook = self.hook.clone();
-        self.file
-            .write_all(&bytes)
-            .and_then(|()| self.file.flush())
-            .and_then(|()| self.file.get_ref().write_all_at(&head, 0))
-            .and_then(|()| {
-                hook.reached(Phase::VectorSync);
-                self.file.get_ref().sync_all()
-            })
-            .map_err(error)?;
-        Ok(SegmentEntry { number: self.number, rows, crc32 })
+        let before_sync = || self.hook.reached(Phase::VectorSync);
+        let crc32 = self.draft.finish(KIND, self.dimensions, rows, before_sync)?;
+        Ok(SegmentEntry { number: self.number, rows, crc32, codes_crc32: None, graph_crc32: None })
     }
 }
 
@@ -126,54 +104,32 @@ impl SegmentWriter {
 pub(crate) struct Segment {
     pub(crate) entry: SegmentEntry,
     dimensions: usize,
-    map: Mmap,
+    mapped: Mapped,
     keys: Vec<u64>,
+    codes: Option<Arc<Codes>>,
+    graph: Option<Graph>,
+    /// What was expected beside the vectors and could not be read.
+    damage: Vec<String>,
 }
 
 impl Segment {
     /// Maps the segment that `entry` names; `verify` reads all of it and compares the checksum.
     pub(crate) fn open(dir: &Path, entry: SegmentEntry, dimensions: usize, verify: bool) -> Result<Self> {
-        let path = dir.join(entry.file_name());
-        let file = File::open(&path).map_err(IndexError::io("open", &path))?;
-        // SAFETY: segment files are immutable once the manifest names them; this program only ever removes
-        // them, which leaves the mapping intact.
-        let map = unsafe { Mmap::map(&file) }.map_err(IndexError::io("map", &path))?;
-        let corrupt = |expected: String, got: String| IndexError::corrupt(&path, expected, got);
-        if map.len() < HEAD_BYTES {
-            return Err(corrupt(format!("a head of {HEAD_BYTES} bytes"), format!("{} bytes", map.len())));
-        }
-        if &map[..8] != MAGIC {
-            return Err(IndexError::Format {
-                path,
-                expected: "a vector segment (`ORIONVEC`)".to_owned(),
-                got: format!("{:?}", String::from_utf8_lossy(&map[..8])),
-            });
-        }
-        let wanted = head(dimensions, entry.rows, entry.crc32);
-        if map[..HEAD_BYTES] != wanted {
-            let format = u32::from_le_bytes([map[8], map[9], map[10], map[11]]);
-            let intact = crc32fast::hash(&map[..60]).to_le_bytes() == map[60..HEAD_BYTES];
-            if intact && format != FORMAT {
-                let (expected, got) = (format!("format {FORMAT}"), format!("format {format}"));
-                return Err(IndexError::Format { path, expected, got });
-            }
-            let expected = format!("a head of {} rows of {dimensions} as committed", entry.rows);
-            return Err(corrupt(expected, "another head".to_owned()));
-        }
+        let head = Head { kind: KIND, width: dimensions, rows: entry.rows, crc32: entry.crc32 };
         let rows = entry.rows as usize;
-        let length = HEAD_BYTES + rows * (dimensions * 4 + 8);
-        if map.len() != length {
-            return Err(corrupt(format!("{length} bytes"), format!("{} bytes", map.len())));
-        }
-        if verify {
-            let crc32 = crc32fast::hash(&map[HEAD_BYTES..]);
-            if crc32 != entry.crc32 {
-                return Err(corrupt(format!("checksum {:08x}", entry.crc32), format!("{crc32:08x}")));
-            }
-        }
-        let (chunks, _) = map[HEAD_BYTES + rows * dimensions * 4..].as_chunks::<8>();
+        let mapped = Mapped::open(dir.join(file_name(entry.number)), head, verify)?;
+        mapped.check_length(rows * (dimensions * 4 + 8))?;
+        let (chunks, _) = mapped.bytes(rows * dimensions * 4..mapped.len()).as_chunks::<8>();
         let keys = chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        Ok(Self { entry, dimensions, map, keys })
+        let mut damage = Vec::new();
+        let mut kept_back = |error: IndexError| damage.push(error.to_string());
+        let codes = entry.codes_crc32.and_then(|crc32| {
+            Codes::open(dir, entry, crc32, dimensions, verify).map_err(&mut kept_back).ok().map(Arc::new)
+        });
+        let graph = entry.graph_crc32.zip(codes.as_ref()).and_then(|(crc32, codes)| {
+            Graph::open(dir, entry, crc32, Arc::clone(codes), verify).map_err(&mut kept_back).ok()
+        });
+        Ok(Self { entry, dimensions, mapped, keys, codes, graph, damage })
     }
 
     /// One rising key for each row.
@@ -183,16 +139,27 @@ impl Segment {
 
     /// All rows, one after the other: [rows, dimensions].
     pub(crate) fn rows(&self) -> &[f32] {
-        let length = self.keys.len() * self.dimensions;
-        let bytes = &self.map[HEAD_BYTES..HEAD_BYTES + length * 4];
-        // SAFETY: the range is inside the mapping, which is page-aligned, so offset 64 is aligned for f32;
-        // every bit pattern is an f32; the mapping lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast::<f32>(), length) }
+        self.mapped.floats(0..self.keys.len() * self.dimensions * 4)
     }
 
     /// The vector of one row.
     pub(crate) fn row(&self, row: usize) -> &[f32] {
         &self.rows()[row * self.dimensions..(row + 1) * self.dimensions]
+    }
+
+    /// The short codes, where there are any and they could be read.
+    pub(crate) fn codes(&self) -> Option<&Arc<Codes>> {
+        self.codes.as_ref()
+    }
+
+    /// The graph, where there is one and it could be read.
+    pub(crate) fn graph(&self) -> Option<&Graph> {
+        self.graph.as_ref()
+    }
+
+    /// What should lie beside the vectors and could not be read, with the reason.
+    pub(crate) fn damage(&self) -> &[String] {
+        &self.damage
     }
 }
 

@@ -8,6 +8,7 @@
 //! After any failure the writer refuses further work: its memory may be ahead of the disk. The next writer starts
 //! from the commit and the log.
 
+use crate::derive::derive;
 use crate::document::{Document, Value, check_id, joined};
 use crate::error::{IndexError, Result};
 use crate::files;
@@ -395,9 +396,6 @@ impl Writer {
     fn commit_changes(&mut self) -> Result<u64> {
         self.log.sync()?;
         let changes = self.log.sequence() - self.base.manifest.log_sequence;
-        if changes == 0 {
-            return Ok(0);
-        }
         // In bounded batches also where all of it was left for now.
         while !self.queue.is_empty() {
             self.encode_queue(4 * ENCODE_BATCH)?;
@@ -405,12 +403,28 @@ impl Writer {
         if let Some(segment) = self.segment.take() {
             self.next.vectors.push(segment.finish()?);
         }
+        if !self.derive_missing()? && changes == 0 {
+            return Ok(0);
+        }
         self.next.log_sequence = self.log.sequence();
         self.commit_manifest()?;
         self.shared.hook.reached(Phase::Committed);
         self.touched.clear();
         self.log.trim()?;
         Ok(changes)
+    }
+
+    /// Makes what should lie beside the vector segments and does not; false where there is all of it.
+    fn derive_missing(&mut self) -> Result<bool> {
+        let mut any = false;
+        for entry in &mut self.next.vectors {
+            let placed = self.base.vector_segments().iter();
+            let known = placed.map(|placed| &*placed.segment).find(|known| known.entry == *entry);
+            if let Some(derived) = derive(&self.shared, *entry, known)? {
+                (*entry, any) = (derived, true);
+            }
+        }
+        Ok(any)
     }
 
     /// Makes `next` and all that was given to tantivy the committed state, and the current snapshot.
@@ -508,7 +522,8 @@ impl Writer {
         for (key, place, row) in rows {
             merged.push(key, base.vector_segments()[place].segment.row(row))?;
         }
-        merged.finish().map(Some)
+        let entry = merged.finish()?;
+        Ok(Some(derive(&self.shared, entry, None)?.unwrap_or(entry)))
     }
 }
 
@@ -520,7 +535,7 @@ impl std::fmt::Debug for Writer {
 
 /// Removes files that no committed state names; the caller holds the lock.
 fn remove_orphans(shared: &Shared, base: &Searcher) -> Result<()> {
-    let named: Vec<String> = base.manifest.vectors.iter().map(|entry| entry.file_name()).collect();
+    let named: Vec<String> = base.manifest.vectors.iter().flat_map(|entry| entry.file_names()).collect();
     for name in files::list(&shared.vector_dir)? {
         if !named.contains(&name) {
             files::remove(&shared.vector_dir.join(name))?;

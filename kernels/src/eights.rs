@@ -48,6 +48,8 @@ pub(crate) trait Eights {
     unsafe fn scaled_nibbles(weights: Self::Bytes, activations: Self::Bytes, scale: i16) -> Self::Ints;
     unsafe fn no_ints() -> Self::Ints;
     unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The sum of all eight, which 32 bits must hold.
+    unsafe fn total(all: Self::Ints) -> i32;
     /// Eight small integers times eight.
     unsafe fn multiply(a: &[u8; 8], b: *const i16) -> Self::Ints;
     unsafe fn no_floats() -> Self::Floats;
@@ -131,6 +133,11 @@ impl Eights for Plain {
     #[inline(always)]
     unsafe fn add(a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
         std::array::from_fn(|lane| a[lane].wrapping_add(b[lane]))
+    }
+
+    #[inline(always)]
+    unsafe fn total(all: [i32; 8]) -> i32 {
+        all.into_iter().fold(0, i32::wrapping_add)
     }
 
     #[inline(always)]
@@ -278,6 +285,16 @@ mod avx2 {
         unsafe fn add(a: __m256i, b: __m256i) -> __m256i {
             // SAFETY: as above.
             unsafe { _mm256_add_epi32(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn total(all: __m256i) -> i32 {
+            // SAFETY: as above.
+            unsafe {
+                let four = _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256::<1>(all));
+                let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+                _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
+            }
         }
 
         #[inline(always)]

@@ -15,13 +15,14 @@
 //! adds: every invariant above still holds, but the bits differ from those of a machine with fused multiply-adds.
 //!
 //! Layers: `lanes` (16 floats as one value, per instruction set) below `tile` (matrix tiles), `linear`, `activations`,
-//! `norms`, `dots` and `attention`; `eights` (sums of integer products) and `blocks` (what the bytes of quantised
-//! weights mean) below `block_linear`, which `linear` calls; `threads` beside them. This crate knows nothing of its callers.
+//! `norms`, `dots` and `attention`; `eights` (sums of integer products) below `bytes`, and with `blocks` (what the bytes of
+//! quantised weights mean) below `block_linear`, which `linear` calls; `threads` beside them. This crate knows nothing of its callers.
 
 mod activations;
 mod attention;
 mod block_linear;
 mod blocks;
+mod bytes;
 mod cached;
 mod dots;
 mod eights;
@@ -37,6 +38,7 @@ pub use activations::{exp, exp_in_place, gelu_in_place, silu_mul, softmax_in_pla
 pub use attention::{AttentionShape, attend_row, bidirectional_attention, rotate_half_in_place};
 pub use block_linear::{BlockRows, SharedBytes};
 pub use blocks::{BlockFormat, quantise_blocks, scale_that_is_not_finite, widen_blocks};
+pub use bytes::{BYTES_STEP, byte_dots};
 pub use cached::{CacheSegment, attend_rows, push_position};
 pub use dots::{add_in_place, axpy, dot, dot_many};
 pub use lanes::cpu_level;

@@ -5,7 +5,9 @@
 
 use crate::say;
 use crate::work::{self, Model};
-use orion_index::{DenseSettings, Document, Embedder, Index, IndexError, IndexSettings, OpenOptions, Writer};
+use orion_index::{
+    DenseSearch, DenseSettings, Document, Embedder, Index, IndexError, IndexSettings, OpenOptions, Writer,
+};
 use std::path::Path;
 use std::process::Command;
 
@@ -21,7 +23,9 @@ fn setup(way: &str) -> (IndexSettings, OpenOptions) {
     if way != "vectors" {
         return (IndexSettings::lexical_only(), work::options());
     }
-    let dense = DenseSettings { dimensions: DIMENSIONS, ..DenseSettings::default() };
+    // Codes and graphs take their room as well.
+    let search = DenseSearch::Graph;
+    let dense = DenseSettings { dimensions: DIMENSIONS, search, graph_from: 20, ..DenseSettings::default() };
     let encode = |texts: &[&str]| Ok(texts.iter().map(|_| vec![1.0; DIMENSIONS]).collect());
     let encoder = Some(Embedder::new("long", DIMENSIONS, encode));
     let settings = IndexSettings { dense: Some(dense), ..IndexSettings::default() };

@@ -22,7 +22,7 @@ const KILLS_PER_PHASE: u64 = 10;
 /// Base of all seeds here.
 const SEED: u64 = 20_260_101;
 
-const PHASES: [(Phase, &str, u64); 13] = [
+const PHASES: [(Phase, &str, u64); 15] = [
     // The phase, its name, and up to how many times it is passed before the kill.
     (Phase::Add, "add", 40),
     (Phase::LogWrite, "log-write", 8),
@@ -30,6 +30,8 @@ const PHASES: [(Phase, &str, u64); 13] = [
     (Phase::LogMark, "log-mark", 8),
     (Phase::VectorWrite, "vector-write", 40),
     (Phase::VectorSync, "vector-sync", 4),
+    (Phase::CodesWrite, "codes-write", 40),
+    (Phase::GraphWrite, "graph-write", 40),
     (Phase::Prepare, "prepare", 4),
     (Phase::Commit, "commit", 4),
     (Phase::Committed, "committed", 4),
@@ -47,7 +49,8 @@ fn main() {
             child(Path::new(dir), seed.parse().unwrap(), phase, times.parse().unwrap(), *stop == "stop");
         }
         ["fill", dir, way] => full::fill(Path::new(dir), way),
-        ["freeze", dir] => work::freeze(Path::new(dir)),
+        ["freeze", dir] => work::freeze(Path::new(dir), &work::settings(), 9),
+        ["freeze-graph", dir] => work::freeze(Path::new(dir), &work::graph_settings(), 36),
         // A filter for another test of the workspace is none of ours.
         _ => {
             kills();
@@ -96,7 +99,7 @@ fn say(line: &str) {
 fn kills() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("index");
-    drop(Index::create(&dir, &work::settings(), work::options()).unwrap());
+    drop(Index::create(&dir, &work::graph_settings(), work::options()).unwrap());
     let mut model = Model::new();
     for (order, (_, name, most)) in PHASES.iter().enumerate() {
         for kill in 0..KILLS_PER_PHASE {

@@ -1,6 +1,8 @@
 //! The work that children do, and what must be there afterwards.
 
-use orion_index::{DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, Writer};
+use orion_index::{
+    DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, Writer,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -66,6 +68,17 @@ pub(crate) fn settings() -> IndexSettings {
     IndexSettings { dense: Some(dense), ..IndexSettings::default() }
 }
 
+/// With codes beside all vectors, and graphs beside all but the fewest.
+pub(crate) fn graph_settings() -> IndexSettings {
+    let dense = DenseSettings {
+        dimensions: DIMENSIONS,
+        search: DenseSearch::Graph,
+        graph_from: 4,
+        ..DenseSettings::default()
+    };
+    IndexSettings { dense: Some(dense), ..IndexSettings::default() }
+}
+
 pub(crate) fn apply(writer: &mut Writer, (id, text): &Change) {
     let Some(text) = text else {
         writer.delete(id).unwrap();
@@ -114,19 +127,21 @@ pub(crate) fn check_halves(index: &Index, model: &Model, what: &str) {
     }
     let stats = index.stats().unwrap();
     assert_eq!(stats.pending_changes, 0, "{what}");
+    assert!(stats.damage.is_empty(), "{what}: {:?}", stats.damage);
+    assert_eq!(stats.quantised_vectors, stats.vectors + stats.dead_vectors, "{what}");
 }
 
 /// Writes the sample of the on-disk format that later versions must open: two commits with replaced and deleted
 /// documents, and a tail of acknowledged changes in the log. Beside it, as text, what it holds.
-pub(crate) fn freeze(dir: &Path) {
-    let index = Index::create(dir, &settings(), options()).unwrap();
+pub(crate) fn freeze(dir: &Path, settings: &IndexSettings, count: usize) {
+    let index = Index::create(dir, settings, options()).unwrap();
     let mut writer = index.writer().unwrap();
     let mut model = Model::new();
-    for (number, batch) in batches(1).take(9).enumerate() {
+    for (number, batch) in batches(1).take(count).enumerate() {
         change_model(&mut model, &batch);
         batch.iter().for_each(|change| apply(&mut writer, change));
         writer.sync().unwrap();
-        if number == 3 || number == 6 {
+        if number == count / 3 || number == 2 * count / 3 {
             writer.commit().unwrap();
         }
     }

@@ -3,6 +3,7 @@
 mod basics;
 mod common;
 mod damage;
+mod dense;
 mod services;
 mod structured;
 mod twins;

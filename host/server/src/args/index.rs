@@ -32,12 +32,26 @@ pub enum LanguageChoice {
     Turkish,
 }
 
+/// How vectors are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum DenseSearchChoice {
+    /// Score every vector
+    Exact,
+    /// Look at every vector in one byte a dimension, score the best candidates
+    Quantised,
+    /// Walk a graph in large segments, score the best candidates
+    Graph,
+    /// Exact where few, quantised where more, the graph where it is the shorter way
+    #[default]
+    Auto,
+}
+
 /// `orion index …`
 #[derive(Debug, Subcommand)]
 pub enum IndexCommand {
     /// Make an empty index
     #[command(
-        after_help = "Examples:\n  orion index create notes\n  orion index create notes --language german --metadata year=number --metadata lang=keyword\n  orion index create logs --lexical-only"
+        after_help = "Examples:\n  orion index create notes\n  orion index create notes --language german --metadata year=number --metadata lang=keyword\n  orion index create logs --lexical-only\n  orion index create papers --dense-search graph"
     )]
     Create {
         /// Its name
@@ -52,6 +66,12 @@ pub enum IndexCommand {
         /// take the type of the first value seen
         #[arg(long, value_name = "NAME=TYPE")]
         metadata: Vec<String>,
+        /// How vectors are searched; scores are exact in any case
+        #[arg(long, value_enum, default_value_t, value_name = "WAY", conflicts_with = "lexical_only")]
+        dense_search: DenseSearchChoice,
+        /// Build a graph for each segment of at least so many vectors [default: 50000]
+        #[arg(long, value_name = "VECTORS", conflicts_with = "lexical_only")]
+        graph_from: Option<u64>,
     },
     /// Add documents from files; a document whose id is there already replaces it
     #[command(
@@ -66,6 +86,9 @@ pub enum IndexCommand {
         /// Leave the documents in the write-ahead log; `orion index commit` makes them visible
         #[arg(long)]
         no_commit: bool,
+        /// How vectors are searched, where this makes the index; one that is there must have been made so
+        #[arg(long, value_enum, value_name = "WAY")]
+        dense_search: Option<DenseSearchChoice>,
     },
     /// Delete documents by id
     #[command(after_help = "Examples:\n  orion index delete notes d17 d18")]

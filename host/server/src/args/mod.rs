@@ -16,7 +16,7 @@ mod plugin;
 mod search;
 mod serve;
 
-pub use index::{IndexCommand, LanguageChoice};
+pub use index::{DenseSearchChoice, IndexCommand, LanguageChoice};
 pub use operate::{
     PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs, PluginWatchArgs,
 };

@@ -5,12 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orion_host::index::{Index, IndexSettings, IndexStats, JsonLines, Kind, Language, Writer};
+use orion_host::index::{
+    DenseSearch, DenseSettings, Index, IndexSettings, IndexStats, JsonLines, Kind, Language, Writer,
+};
 
 use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
-    args::{IndexCommand, LanguageChoice},
+    args::{DenseSearchChoice, IndexCommand, LanguageChoice},
     engine::Engine,
     failure::{Explain, Failure},
     meant::metadata_field,
@@ -21,10 +23,17 @@ use crate::{
 
 pub(super) fn run(command: IndexCommand, session: &Session) -> Result<Verdict, Failure> {
     match command {
-        IndexCommand::Create { name, lexical_only, language, metadata } => {
-            create(&name, lexical_only, language, &metadata, session)
+        IndexCommand::Create { name, lexical_only, language, metadata, dense_search, graph_from } => {
+            let base = if lexical_only {
+                IndexSettings::lexical_only()
+            } else {
+                dense(IndexSettings::default(), Some(dense_search), graph_from)
+            };
+            create(&name, base, language, &metadata, session)
         }
-        IndexCommand::Add { name, files, no_commit } => add(&name, &files, no_commit, session),
+        IndexCommand::Add { name, files, no_commit, dense_search } => {
+            add(&name, &files, no_commit, dense_search, session)
+        }
         IndexCommand::Delete { name, ids, no_commit } => delete(&name, &ids, no_commit, session),
         IndexCommand::Commit { name } => commit(&name, session),
         IndexCommand::Stats { name } => stats(&name, session),
@@ -58,9 +67,32 @@ fn language(choice: LanguageChoice) -> Language {
     }
 }
 
+fn way(choice: DenseSearchChoice) -> DenseSearch {
+    match choice {
+        DenseSearchChoice::Exact => DenseSearch::Exact,
+        DenseSearchChoice::Quantised => DenseSearch::Quantised,
+        DenseSearchChoice::Graph => DenseSearch::Graph,
+        DenseSearchChoice::Auto => DenseSearch::Auto,
+    }
+}
+
+/// `settings` with what was chosen for the dense half, if they have one.
+fn dense(
+    settings: IndexSettings,
+    search: Option<DenseSearchChoice>,
+    graph_from: Option<u64>,
+) -> IndexSettings {
+    let chosen = settings.dense.map(|dense| DenseSettings {
+        search: search.map_or(dense.search, way),
+        graph_from: graph_from.unwrap_or(dense.graph_from),
+        ..dense
+    });
+    IndexSettings { dense: chosen, ..settings }
+}
+
 fn create(
     name: &IndexName,
-    lexical_only: bool,
+    base: IndexSettings,
     chosen_language: LanguageChoice,
     metadata: &[String],
     session: &Session,
@@ -70,7 +102,6 @@ fn create(
         return Err(Failure::new(format!("creating index `{name}`: it is there already"))
             .hint(format!("`orion index add {name} FILE` fills it, `orion index drop {name}` removes it")));
     }
-    let base = if lexical_only { IndexSettings::lexical_only() } else { IndexSettings::default() };
     let settings = IndexSettings {
         language: language(chosen_language),
         metadata: metadata.iter().map(|text| metadata_field(text)).collect::<Result<_, _>>()?,
@@ -82,7 +113,13 @@ fn create(
     print_done(session, serde_json::json!({ "index": name.to_string(), "folder": folder }))
 }
 
-fn add(name: &IndexName, files: &[PathBuf], no_commit: bool, session: &Session) -> Result<Verdict, Failure> {
+fn add(
+    name: &IndexName,
+    files: &[PathBuf],
+    no_commit: bool,
+    dense_search: Option<DenseSearchChoice>,
+    session: &Session,
+) -> Result<Verdict, Failure> {
     warn_of_slow_processor(&session.terminal);
     for file in files {
         std::fs::metadata(file).attempt(format!("reading `{}`", file.display()))?;
@@ -90,12 +127,15 @@ fn add(name: &IndexName, files: &[PathBuf], no_commit: bool, session: &Session) 
     let engine = Engine::new(session, &[])?;
     let folder = session.places.index(name);
     let has_encoder = engine.encoder()?.is_some();
-    let settings = if has_encoder { IndexSettings::default() } else { IndexSettings::lexical_only() };
+    let base = if has_encoder { IndexSettings::default() } else { IndexSettings::lexical_only() };
+    let settings = dense(base, dense_search, None);
     if !folder.exists() {
+        check_way(&settings, name, dense_search)?;
         engine.warn_without_encoder()?;
     }
     let bar = session.terminal.bar(&format!("adding to {name}"), 0, "documents");
     let index = engine.open_for_writing(&folder, &settings, &bar)?;
+    check_way(index.settings(), name, dense_search)?;
     let mut writer = open_writer(&index, name)?;
     let mut added = 0_u64;
     for file in files {
@@ -111,6 +151,24 @@ fn add(name: &IndexName, files: &[PathBuf], no_commit: bool, session: &Session) 
         session,
         serde_json::json!({ "index": name.to_string(), "added": added, "committed": !no_commit, "documents": documents }),
     )
+}
+
+/// What an index was made for it stays.
+fn check_way(
+    settings: &IndexSettings,
+    name: &IndexName,
+    choice: Option<DenseSearchChoice>,
+) -> Result<(), Failure> {
+    let Some(wanted) = choice.map(way) else { return Ok(()) };
+    let has = settings.dense.as_ref().map(|dense| dense.search);
+    if has == Some(wanted) {
+        return Ok(());
+    }
+    let got = has.map_or("none: it is lexical only", DenseSearch::name);
+    let wanted = wanted.name();
+    Err(Failure::new(format!("adding to index `{name}`: expected dense search `{wanted}`, got {got}")).hint(
+        format!("it is chosen when an index is made: `orion index create NAME --dense-search {wanted}`"),
+    ))
 }
 
 /// A line that is no document ends the command; what came before it is in the log and stays.
@@ -199,6 +257,10 @@ fn stats_json(name: &IndexName, index: &Index, stats: &IndexStats) -> serde_json
         "dead_vectors": stats.dead_vectors,
         "lexical_segments": stats.lexical_segments,
         "vector_segments": stats.vector_segments,
+        "dense_search": stats.dense_search,
+        "quantised_vectors": stats.quantised_vectors,
+        "graph_vectors": stats.graph_vectors,
+        "damage": stats.damage,
         "pending_changes": stats.pending_changes,
         "disk_bytes": stats.disk_bytes,
         "encoder": stats.encoder,
@@ -217,10 +279,15 @@ fn stats_text(name: &IndexName, index: &Index, stats: &IndexStats) -> String {
         Some(_) => format!("{}, {} dead", grouped(stats.vectors), grouped(stats.dead_vectors)),
         None => "none: lexical only".to_owned(),
     };
+    let way = stats.dense_search.map_or("none".to_owned(), |search| {
+        let (quantised, graph) = (grouped(stats.quantised_vectors), grouped(stats.graph_vectors));
+        format!("{}; {quantised} vectors quantised, {graph} in graphs", search.name())
+    });
     let lines = [
         ("index", name.to_string()),
         ("documents", grouped(stats.documents)),
         ("vectors", vectors),
+        ("searched", way),
         ("segments", format!("{} lexical, {} of vectors", stats.lexical_segments, stats.vector_segments)),
         ("pending", counted(stats.pending_changes as usize, "change in the log", "changes in the log")),
         ("on disk", format!("{} bytes", grouped(stats.disk_bytes))),
@@ -228,7 +295,10 @@ fn stats_text(name: &IndexName, index: &Index, stats: &IndexStats) -> String {
         ("metadata", if metadata.is_empty() { "none".to_owned() } else { metadata.join(", ") }),
         ("folder", index.dir().display().to_string()),
     ];
-    lines.iter().map(|(label, value)| format!("{label:<10} {value}\n")).collect()
+    let damage = stats.damage.iter().map(|damage| {
+        ("damage", format!("{damage}; searched without it, `orion index commit {name}` makes it anew"))
+    });
+    lines.into_iter().chain(damage).map(|(label, value)| format!("{label:<10} {value}\n")).collect()
 }
 
 fn list(session: &Session) -> Result<Verdict, Failure> {
