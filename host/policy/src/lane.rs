@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crate::cuda::{Answer, Asked};
 use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation};
 use crate::sampling::LogSoftmax;
@@ -250,6 +251,38 @@ impl Lane {
         match &self.stage {
             Stage::Running(sequence) if self.from_base => Some(&sequence.hidden),
             _ => None,
+        }
+    }
+
+    /// The sequence at its base, where logits after that are needed.
+    pub(crate) fn base_sequence(&mut self) -> Option<&mut Sequence> {
+        match &mut self.stage {
+            Stage::Running(sequence) if self.from_base => Some(sequence),
+            _ => None,
+        }
+    }
+
+    /// What a device is to say of the logits of its `ahead`-th wanted output of a step; `None` for nothing.
+    pub(crate) fn ask(&mut self, ahead: usize, format: &TrajectoryFormat) -> Option<Asked> {
+        match &mut self.purpose {
+            Purpose::Extend { .. } => None,
+            Purpose::Propose { generation, .. } => Some(generation.ask(format)),
+            Purpose::Score(scoring) => {
+                let target = scoring.text.get(scoring.log_probabilities.len() + ahead);
+                target.map(|token| Asked::LogProbability(*token))
+            }
+        }
+    }
+
+    /// Moves on by one answer of a device.
+    pub(crate) fn take_answer(&mut self, answer: Answer, format: &TrajectoryFormat) {
+        self.from_base = false;
+        match &mut self.purpose {
+            Purpose::Extend { .. } => {}
+            Purpose::Propose { generation, .. } => {
+                self.pending.extend(generation.accept(answer.token, answer.log_probability, format));
+            }
+            Purpose::Score(scoring) => scoring.log_probabilities.push(answer.log_probability),
         }
     }
 
