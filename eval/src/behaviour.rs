@@ -1,13 +1,14 @@
-//! How multi-turn searches moved: turn-wise success, rank stagnation, backtracking, query length.
+//! How multi-turn searches moved: turn-wise success, rank stagnation, backtracking, query length; and what their
+//! confidence is worth.
 //!
-//! The paper draws these four and defines none of them exactly; here is the one place that does, on a neutral
+//! The paper draws the first four and defines none of them exactly; here is the one place that does, on a neutral
 //! structure that a trace of any strategy, or of any model, can be turned into. The definitions agree with the
 //! paper's two worked examples: ranks 12 13 8 1 backtrack, ranks 7 11 11 8 7 do not.
 //! Neighbours: the caller finds ranks with [`crate::measures::best_rank`], after the run was written.
 
 use serde::{Deserialize, Serialize};
 
-use crate::measures::mean;
+use crate::measures::{area_under_curve, mean};
 
 /// One turn of a search.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +20,16 @@ pub struct Turn {
 }
 
 /// One search, turn after turn.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Episode {
     /// In the order they were taken.
     pub turns: Vec<Turn>,
+    /// How sure the search was at its end, where it said so.
+    #[serde(default)]
+    pub confidence: Option<f32>,
 }
 
-/// The four measures over many episodes.
+/// The measures over many episodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Behaviour {
     /// Of the episodes that succeed, the share that first does so at turn 1, 2, …; sums to 1, or is empty.
@@ -41,6 +45,10 @@ pub struct Behaviour {
     /// Words of the shortest search query, the first quartile, the median, the third quartile, and the longest's.
     #[serde(default)]
     pub query_words_quartiles: [f64; 5],
+    /// What its confidence is worth: how often an episode whose last turn succeeds was more confident than one whose
+    /// last turn does not; 0.5 is chance. `None` where none, or all, succeed, or none said how sure it was.
+    #[serde(default)]
+    pub confidence_auc: Option<f64>,
     /// How many episodes were looked at.
     pub episodes: u64,
 }
@@ -61,8 +69,20 @@ pub fn describe(episodes: &[Episode], success_cut: u32) -> Behaviour {
         mean_query_words: mean(&lengths),
         median_query_words: median(&lengths),
         query_words_quartiles: quartiles(&lengths),
+        confidence_auc: confidence_auc(episodes, success_cut),
         episodes: episodes.len() as u64,
     }
+}
+
+fn confidence_auc(episodes: &[Episode], success_cut: u32) -> Option<f64> {
+    let sure = |succeeded: bool| -> Vec<f64> {
+        let ended = |episode: &&Episode| {
+            let rank = episode.turns.last().and_then(|turn| turn.best_rank);
+            rank.is_some_and(|rank| rank <= success_cut) == succeeded
+        };
+        episodes.iter().filter(ended).filter_map(|episode| episode.confidence.map(f64::from)).collect()
+    };
+    area_under_curve(&sure(true), &sure(false))
 }
 
 /// Turn (0-based) of the first success.

@@ -101,6 +101,19 @@ pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
+/// Area under the ROC curve: how often a positive scores above a negative, ties counting half; `None` without both.
+pub fn area_under_curve(positives: &[f64], negatives: &[f64]) -> Option<f64> {
+    let pairs = positives.len() as f64 * negatives.len() as f64;
+    let above = |positive: &f64, negative: &f64| match positive.partial_cmp(negative) {
+        Some(std::cmp::Ordering::Greater) => 1.0,
+        Some(std::cmp::Ordering::Equal) => 0.5,
+        _ => 0.0,
+    };
+    let ordered: f64 =
+        positives.iter().flat_map(|one| negatives.iter().map(move |other| above(one, other))).sum();
+    (pairs > 0.0).then(|| ordered / pairs)
+}
+
 /// Scores a run on every judged query. `relevance_threshold` is for binary measures alone; nDCG uses grades.
 pub fn evaluate(
     judgements: &Judgements,

@@ -45,6 +45,7 @@ fn moved() -> Behaviour {
         mean_query_words: 5.0,
         median_query_words: 6.0,
         query_words_quartiles: [2.0, 4.0, 6.0, 8.0, 12.0],
+        confidence_auc: None,
         episodes: 2,
     }
 }

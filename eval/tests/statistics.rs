@@ -11,7 +11,7 @@ fn episode(ranks: &[u32]) -> Episode {
         .iter()
         .map(|rank| Turn { query: "two words".to_owned(), best_rank: (*rank != 0).then_some(*rank) })
         .collect();
-    Episode { turns }
+    Episode { turns, confidence: None }
 }
 
 #[test]
@@ -118,4 +118,14 @@ fn nothing_to_describe_is_zeros() {
         (described.rank_stagnation, described.backtracking, described.mean_query_words),
         (0.0, 0.0, 0.0)
     );
+}
+
+#[test]
+fn confidence_is_worth_how_often_it_tells_success() {
+    let sure = |ranks: &[u32], confidence: f32| Episode { confidence: Some(confidence), ..episode(ranks) };
+    // Two that end well (0.9, 0.4), two that do not (0.5, 0.4), and one that says nothing: 2.5 of 4 pairs.
+    let episodes =
+        [sure(&[50, 3], 0.9), sure(&[2], 0.4), sure(&[2, 60], 0.5), sure(&[0], 0.4), episode(&[1])];
+    assert_eq!(describe(&episodes, 10).confidence_auc, Some(0.625));
+    assert_eq!(describe(&episodes[..2], 10).confidence_auc, None);
 }

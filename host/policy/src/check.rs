@@ -147,12 +147,9 @@ pub fn log_probabilities(checkpoint: &Checkpoint, tokens: &[u32]) -> Result<Vec<
     }
     let model = Model::load(checkpoint, tokens.len(), WeightFormat::AsStored, None)?;
     let (rows, _) = read_in_chunks(&Backend::Cpu(Box::new(model)), tokens, tokens.len().max(1))?;
-    let mut buffer = Vec::new();
     let after = tokens.iter().skip(1);
     let pairs = rows.iter().zip(after);
-    Ok(pairs
-        .map(|(row, token)| LogSoftmax::of(row, &mut buffer).log_probability(row[*token as usize]))
-        .collect())
+    Ok(pairs.map(|(row, token)| LogSoftmax::of(row).log_probability(row[*token as usize])).collect())
 }
 
 pub(crate) fn check_model(model: &Backend, golden: &GoldenFile) -> Result<CheckReport, CheckError> {
@@ -237,10 +234,10 @@ fn check_case(model: &Backend, case: &GoldenCase, tolerance: f64) -> Result<Case
     let mut greedy_mismatches = 0;
     let mut log_probability_deviation = 0.0f64;
     let mut logits = whole.last().cloned().unwrap_or_default();
-    let (mut scratch, mut buffer) = (Scratch::default(), Vec::new());
+    let mut scratch = Scratch::default();
     for (token, expected) in case.greedy.iter().zip(&case.greedy_logprobs) {
         greedy_mismatches += count_mismatches(std::slice::from_ref(&logits), &[*token], tolerance);
-        let normaliser = LogSoftmax::of(&logits, &mut buffer);
+        let normaliser = LogSoftmax::of(&logits);
         let got = normaliser.log_probability(logits[*token as usize]);
         log_probability_deviation = worse(log_probability_deviation, f64::from(got - expected).abs());
         let feed = Feed { sequence: &mut sequence, tokens: &[*token], wanted_from: 0 };

@@ -5,10 +5,10 @@
 //! forced at the cap. Log-probabilities are those of the unmodified model at the sampled tokens; forced tokens have
 //! none.
 
-use crate::cuda::{Allowed, Asked};
+use crate::cuda::{AllowedOnDevice, Asked};
 use crate::format::{Retriever, TrajectoryFormat};
 use crate::random::Random;
-use crate::sampling::{Choice, LogSoftmax, pick};
+use crate::sampling::{Allowed, Choice, LogSoftmax, pick};
 use crate::session::FedToken;
 
 /// How candidates are generated; fields as in the contract.
@@ -133,7 +133,7 @@ impl Generation {
         tables: &DecodingTables,
         buffer: &mut Vec<f32>,
     ) -> Vec<u32> {
-        let normaliser = LogSoftmax::of(logits, buffer);
+        let normaliser = LogSoftmax::of(logits);
         let token = self.pick(logits, format, tables, buffer);
         let log_probability = normaliser.log_probability(logits[token as usize]);
         self.accept(token, log_probability, format)
@@ -143,10 +143,10 @@ impl Generation {
     pub(crate) fn ask(&mut self, format: &TrajectoryFormat) -> Asked {
         let single = |end: &[u32]| if let [only] = end { Some(*only) } else { None };
         let allowed = match self.stage {
-            Stage::Retriever => Allowed::Only(format.retrievers().unwrap_or_default()),
-            Stage::Query if self.query.is_empty() => Allowed::Opening,
-            Stage::Query => Allowed::Content(single(&format.search_query.end)),
-            Stage::Think | Stage::Done => Allowed::Content(single(&format.think.end)),
+            Stage::Retriever => AllowedOnDevice::Only(format.retrievers().unwrap_or_default()),
+            Stage::Query if self.query.is_empty() => AllowedOnDevice::Opening,
+            Stage::Query => AllowedOnDevice::Content(single(&format.search_query.end)),
+            Stage::Think | Stage::Done => AllowedOnDevice::Content(single(&format.think.end)),
         };
         // The CPU draws where it samples, and only there.
         let unit = if self.choice.temperature <= 0.0 { 0.0 } else { self.random.unit() };
@@ -208,26 +208,16 @@ impl Generation {
         tables: &DecodingTables,
         buffer: &mut Vec<f32>,
     ) -> u32 {
-        let (choice, random) = (self.choice, &mut self.random);
         // Where an end marker is several tokens of text, those are content until they add up to the marker.
-        let is_end = |end: &[u32], id: usize| matches!(end, [only] if *only as usize == id);
-        match self.stage {
-            Stage::Retriever => {
-                let ids = format.retrievers().unwrap_or_default();
-                pick(logits, |id| ids.contains(&(id as u32)), choice, random, buffer)
-            }
-            Stage::Query if self.query.is_empty() => {
-                pick(logits, |id| tables.opening[id], choice, random, buffer)
-            }
-            Stage::Query => {
-                let end = &format.search_query.end;
-                pick(logits, |id| tables.content[id] || is_end(end, id), choice, random, buffer)
-            }
-            Stage::Think | Stage::Done => {
-                let end = &format.think.end;
-                pick(logits, |id| tables.content[id] || is_end(end, id), choice, random, buffer)
-            }
-        }
+        let only = |end: &[u32]| if let [id] = end { Some(*id) } else { None };
+        let retrievers = format.retrievers().unwrap_or_default();
+        let allowed = match self.stage {
+            Stage::Retriever => Allowed::Only(&retrievers),
+            Stage::Query if self.query.is_empty() => Allowed::Table(&tables.opening, None),
+            Stage::Query => Allowed::Table(&tables.content, only(&format.search_query.end)),
+            Stage::Think | Stage::Done => Allowed::Table(&tables.content, only(&format.think.end)),
+        };
+        pick(logits, allowed, self.choice, &mut self.random, buffer)
     }
 
     fn begin_query(&mut self, format: &TrajectoryFormat, feed: &mut Vec<u32>) {

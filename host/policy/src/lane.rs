@@ -4,8 +4,10 @@
 //! forgotten, state by state from the root on, unless another lane is at the same state; then does its own work.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use orion_kernels::Threads;
 
 use crate::cuda::{Answer, Asked};
 use crate::format::TrajectoryFormat;
@@ -262,27 +264,21 @@ impl Lane {
         }
     }
 
-    /// What a device is to say of the logits of its `ahead`-th wanted output of a step; `None` for nothing.
-    pub(crate) fn ask(&mut self, ahead: usize, format: &TrajectoryFormat) -> Option<Asked> {
-        match &mut self.purpose {
-            Purpose::Extend { .. } => None,
-            Purpose::Propose { generation, .. } => Some(generation.ask(format)),
-            Purpose::Score(scoring) => {
-                let target = scoring.text.get(scoring.log_probabilities.len() + ahead);
-                target.map(|token| Asked::LogProbability(*token))
-            }
+    /// What a device is to say of its row of logits number `row` of those not yet noted; `None` for nothing.
+    pub(crate) fn ask(&mut self, row: usize, format: &TrajectoryFormat) -> Option<Asked> {
+        if let Purpose::Propose { generation, .. } = &mut self.purpose {
+            return Some(generation.ask(format));
         }
+        self.judged_token(row).map(Asked::LogProbability)
     }
 
     /// Moves on by one answer of a device.
     pub(crate) fn take_answer(&mut self, answer: Answer, format: &TrajectoryFormat) {
-        self.from_base = false;
-        match &mut self.purpose {
-            Purpose::Extend { .. } => {}
-            Purpose::Propose { generation, .. } => {
-                self.pending.extend(generation.accept(answer.token, answer.log_probability, format));
-            }
-            Purpose::Score(scoring) => scoring.log_probabilities.push(answer.log_probability),
+        if let Purpose::Propose { generation, .. } = &mut self.purpose {
+            self.from_base = false;
+            self.pending.extend(generation.accept(answer.token, answer.log_probability, format));
+        } else {
+            self.note_judged(answer.log_probability);
         }
     }
 
@@ -296,7 +292,22 @@ impl Lane {
             }
     }
 
-    /// Moves on by one row of logits.
+    /// The token whose log-probability is wanted of its row of logits number `row` of those not yet noted, where it
+    /// judges a text.
+    pub(crate) fn judged_token(&self, row: usize) -> Option<u32> {
+        let Purpose::Score(scoring) = &self.purpose else { return None };
+        scoring.text.get(scoring.log_probabilities.len() + row).copied()
+    }
+
+    /// Moves on by the log-probability of [`Lane::judged_token`].
+    pub(crate) fn note_judged(&mut self, log_probability: f32) {
+        self.from_base = false;
+        if let Purpose::Score(scoring) = &mut self.purpose {
+            scoring.log_probabilities.push(log_probability);
+        }
+    }
+
+    /// Moves on by one row of logits, where it proposes.
     pub(crate) fn advance(
         &mut self,
         logits: &[f32],
@@ -305,17 +316,8 @@ impl Lane {
         buffer: &mut Vec<f32>,
     ) {
         self.from_base = false;
-        match &mut self.purpose {
-            Purpose::Extend { .. } => {}
-            Purpose::Propose { generation, .. } => {
-                self.pending.extend(generation.advance(logits, format, tables, buffer));
-            }
-            Purpose::Score(scoring) => {
-                if let Some(target) = scoring.text.get(scoring.log_probabilities.len()) {
-                    let normaliser = LogSoftmax::of(logits, buffer);
-                    scoring.log_probabilities.push(normaliser.log_probability(logits[*target as usize]));
-                }
-            }
+        if let Purpose::Propose { generation, .. } = &mut self.purpose {
+            self.pending.extend(generation.advance(logits, format, tables, buffer));
         }
     }
 
@@ -386,4 +388,59 @@ impl Lane {
             }
         }
     }
+}
+
+/// What all lanes share when they move on.
+pub(crate) struct Context<'a> {
+    pub(crate) format: &'a TrajectoryFormat,
+    pub(crate) tables: &'a DecodingTables,
+    pub(crate) threads: &'a Threads,
+}
+
+/// Moves lanes on by logits `[rows, vocabulary]`; `rows` says whose each is, those of a lane together and in order.
+///
+/// A vocabulary is long and lanes are independent: all threads take part. `buffers` is working memory.
+pub(crate) fn advance(
+    lanes: &mut [Lane],
+    rows: &[usize],
+    logits: &[f32],
+    buffers: &mut Vec<Vec<f32>>,
+    context: &Context<'_>,
+) {
+    let vocabulary = logits.len() / rows.len().max(1);
+    let row = |index: usize| &logits[index * vocabulary..][..vocabulary];
+    let first = |lane: usize| rows.partition_point(|other| *other < lane);
+    let judged: Vec<Option<u32>> = (rows.iter().enumerate())
+        .map(|(index, lane)| lanes[*lane].judged_token(index - first(*lane)))
+        .collect();
+    let mut log_probabilities = vec![0.0; rows.len()];
+    if judged.iter().any(Option::is_some) {
+        context.threads.run_chunks(&mut log_probabilities, 1, |index, out| {
+            if let Some(token) = judged[index] {
+                out[0] = LogSoftmax::of(row(index)).log_probability(row(index)[token as usize]);
+            }
+        });
+    }
+    buffers.resize_with(buffers.len().max(rows.len()), Vec::new);
+    let mut free = buffers.iter_mut();
+    let mut proposing = Vec::new();
+    for (number, lane) in lanes.iter_mut().enumerate() {
+        for index in first(number)..first(number + 1) {
+            if judged[index].is_some() {
+                lane.note_judged(log_probabilities[index]);
+            }
+        }
+        let last = first(number + 1).checked_sub(1).filter(|last| rows[*last] == number);
+        if let Some(index) = last
+            && matches!(lane.purpose, Purpose::Propose { .. })
+            && let Some(buffer) = free.next()
+        {
+            proposing.push(Mutex::new((lane, row(index), buffer)));
+        }
+    }
+    context.threads.run(proposing.len(), |task| {
+        let mut guard = proposing[task].lock().unwrap_or_else(PoisonError::into_inner);
+        let (lane, own, buffer) = &mut *guard;
+        lane.advance(own, context.format, context.tables, buffer);
+    });
 }

@@ -97,7 +97,6 @@ pub(crate) struct Scratch {
     normed: Vec<f32>,
     projected: Vec<f32>,
     mixed: Vec<f32>,
-    window: Vec<f32>,
     gated: Vec<f32>,
     active: Vec<f32>,
     /// Outputs of the wanted rows after the last norm, `[rows, hidden]`, in the order of the feeds.
@@ -207,7 +206,8 @@ impl Model {
         tables + self.layers.iter().map(of_layer).sum::<usize>()
     }
 
-    fn threads(&self) -> &Threads {
+    /// The threads that it computes with.
+    pub(crate) fn threads(&self) -> &Threads {
         self.threads.as_deref().unwrap_or_else(|| Threads::global())
     }
 
@@ -243,22 +243,20 @@ impl Model {
                 Operator::Convolution { in_projection, in_bias, kernel, bias, out_projection, out_bias } => {
                     let projected = resized(&mut scratch.projected, rows * 3 * hidden);
                     linear(normed, rows, in_projection, in_bias.as_deref(), projected, self.threads());
+                    let projected = &*projected;
                     let mixed = resized(&mut scratch.mixed, rows * hidden);
-                    let mut row = 0;
-                    for feed in feeds.iter_mut() {
-                        let count = feed.tokens.len();
-                        let floats = self.sizes.convolution_floats;
+                    let floats = self.sizes.convolution_floats;
+                    let first = convolution_index * floats;
+                    self.each_feed(feeds, mixed, hidden, |feed, row, out| {
                         convolve(
-                            &projected[row * 3 * hidden..][..count * 3 * hidden],
+                            &projected[row * 3 * hidden..][..out.len() * 3],
                             kernel,
                             bias.as_deref(),
-                            &mut feed.sequence.convolutions[convolution_index * floats..][..floats],
-                            &mut scratch.window,
+                            &mut feed.sequence.convolutions[first..][..floats],
                             hidden,
-                            &mut mixed[row * hidden..][..count * hidden],
+                            out,
                         );
-                        row += count;
-                    }
+                    });
                     convolution_index += 1;
                     (out_projection, out_bias.as_deref())
                 }
@@ -287,11 +285,15 @@ impl Model {
             let gated = resized(&mut scratch.gated, active_rows * 2 * width); // [rows, gate and up]
             linear(normed, active_rows, &layer.gate_up, None, gated, self.threads());
             let active = resized(&mut scratch.active, active_rows * width);
-            for (out, both) in active.chunks_exact_mut(width).zip(gated.chunks_exact(2 * width)) {
-                let (gate, up) = both.split_at(width);
-                out.copy_from_slice(gate);
-                silu_mul(out, up);
-            }
+            let gated = &*gated;
+            self.threads().run_chunks(active, ROWS_PER_TASK * width, |first, part| {
+                let both = &gated[2 * first..][..2 * part.len()];
+                for (out, line) in part.chunks_exact_mut(width).zip(both.chunks_exact(2 * width)) {
+                    let (gate, up) = line.split_at(width);
+                    out.copy_from_slice(gate);
+                    silu_mul(out, up);
+                }
+            });
             linear(active, active_rows, &layer.down, None, normed, self.threads());
             add_in_place(x, normed);
         }
@@ -316,6 +318,37 @@ impl Model {
         linear(hidden, rows, &self.head, None, logits, self.threads());
     }
 
+    /// Calls `work` once with each feed, its first row among all and its rows of `width` floats.
+    fn each_feed<'f>(
+        &self,
+        feeds: &mut [Feed<'f>],
+        rows: &mut [f32],
+        width: usize,
+        work: impl Fn(&mut Feed<'f>, usize, &mut [f32]) + Sync,
+    ) {
+        let mut parts = Vec::with_capacity(feeds.len());
+        let mut rest = rows;
+        let mut row = 0;
+        for feed in feeds.iter_mut() {
+            let count = feed.tokens.len();
+            let (own, later) = rest.split_at_mut(count * width);
+            parts.push(Mutex::new((feed, row, own)));
+            rest = later;
+            row += count;
+        }
+        let one = |index: usize| {
+            let mut guard = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let (feed, first_row, own) = &mut *guard;
+            work(feed, *first_row, own);
+        };
+        // A decoded token or two are sooner done than shared out.
+        if row < ROWS_PER_TASK {
+            (0..parts.len()).for_each(one)
+        } else {
+            self.threads().run(parts.len(), one)
+        }
+    }
+
     /// Causal attention of all feeds in one layer. `projected` is `[rows, queries + keys + values]`, `mixed` is
     /// `[rows, heads * head_size]`. Keys and values are added to the sequences.
     fn attend(
@@ -336,12 +369,10 @@ impl Model {
         };
         let (query_width, key_width) = (shape.heads * head, shape.kv_heads * head);
         let row_width = query_width + 2 * key_width;
-        let mut row = 0;
-        for feed in feeds.iter_mut() {
+        self.each_feed(feeds, projected, row_width, |feed, _, lines| {
             let start = feed.sequence.length();
             let own = &mut feed.sequence.own[layer];
-            for offset in 0..feed.tokens.len() {
-                let line = &mut projected[(row + offset) * row_width..][..row_width];
+            for (offset, line) in lines.chunks_exact_mut(row_width).enumerate() {
                 let (queries, rest) = line.split_at_mut(query_width);
                 let (keys, values) = rest.split_at_mut(key_width);
                 let half = (start + offset) * head / 2;
@@ -355,8 +386,7 @@ impl Model {
                 push_position(&mut own.keys, &mut own.values, own.positions, &shape, keys, values);
                 own.positions += 1;
             }
-            row += feed.tokens.len();
-        }
+        });
         // One task is a few rows of one sequence.
         let mut tasks = Vec::new();
         let mut rest = mixed;
@@ -411,11 +441,10 @@ fn convolve(
     kernel: &[f32],
     bias: Option<&[f32]>,
     remembered: &mut [f32],
-    window: &mut Vec<f32>,
     hidden: usize,
     out: &mut [f32],
 ) {
-    window.clear();
+    let mut window = Vec::with_capacity(remembered.len() + out.len());
     window.extend_from_slice(remembered);
     for line in projected.chunks_exact(3 * hidden) {
         let (gate, input) = (&line[..hidden], &line[2 * hidden..]);

@@ -13,14 +13,24 @@ pub(crate) struct LogSoftmax {
     log_sum: f64,
 }
 
+/// Logits whose exponentials are held at once: 4 KiB, which stay in the first-level cache.
+const HELD_EXPONENTIALS: usize = 1024;
+
 impl LogSoftmax {
-    /// The normaliser of a row; `buffer` is working memory.
-    pub(crate) fn of(logits: &[f32], buffer: &mut Vec<f32>) -> Self {
+    /// The normaliser of a row.
+    pub(crate) fn of(logits: &[f32]) -> Self {
         let largest = largest(logits);
-        buffer.clear();
-        buffer.extend(logits.iter().map(|logit| logit - largest));
-        exp_in_place(buffer);
-        Self { largest, log_sum: sum(buffer).ln() }
+        let mut held = [0.0; HELD_EXPONENTIALS];
+        let mut sum = Sum::default();
+        for part in logits.chunks(HELD_EXPONENTIALS) {
+            let exponentials = &mut held[..part.len()];
+            for (exponential, logit) in exponentials.iter_mut().zip(part) {
+                *exponential = logit - largest;
+            }
+            exp_in_place(exponentials);
+            sum.add(exponentials);
+        }
+        Self { largest, log_sum: sum.total().ln() }
     }
 
     /// Natural log-probability of a logit of the row.
@@ -30,15 +40,34 @@ impl LogSoftmax {
 }
 
 /// Four interleaved sums in f64: quick, and exact enough that their order hardly matters; it is fixed all the same.
-fn sum(values: &[f32]) -> f64 {
-    let (fours, rest) = values.as_chunks::<4>();
-    let mut sums = [0.0f64; 4];
-    for four in fours {
-        for (total, value) in sums.iter_mut().zip(four) {
-            *total += f64::from(*value);
+#[derive(Default)]
+struct Sum {
+    interleaved: [f64; 4],
+    rest: f64,
+}
+
+impl Sum {
+    /// Adds values; where several calls add to one sum, all but the last bring a multiple of four.
+    fn add(&mut self, values: &[f32]) {
+        let (fours, rest) = values.as_chunks::<4>();
+        for four in fours {
+            for (total, value) in self.interleaved.iter_mut().zip(four) {
+                *total += f64::from(*value);
+            }
         }
+        self.rest = rest.iter().map(|value| f64::from(*value)).sum();
     }
-    sums[0] + sums[1] + (sums[2] + sums[3]) + rest.iter().map(|value| f64::from(*value)).sum::<f64>()
+
+    fn total(&self) -> f64 {
+        let [a, b, c, d] = self.interleaved;
+        a + b + (c + d) + self.rest
+    }
+}
+
+fn sum(values: &[f32]) -> f64 {
+    let mut sum = Sum::default();
+    sum.add(values);
+    sum.total()
 }
 
 fn largest(logits: &[f32]) -> f32 {
@@ -61,18 +90,46 @@ pub(crate) struct Choice {
     pub(crate) top_p: f32,
 }
 
-/// Picks one of the tokens that `allowed` admits; the lowest id wins ties. At least one must be allowed.
+/// Which tokens may be picked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Allowed<'a> {
+    /// Those that a table `[vocabulary]` admits, and perhaps one more.
+    Table(&'a [bool], Option<u32>),
+    /// Those of a list.
+    Only(&'a [u32]),
+}
+
+impl Allowed<'_> {
+    /// Copies the logits, negative infinity in place of those of other tokens.
+    fn masked(&self, logits: &[f32], out: &mut Vec<f32>) {
+        out.clear();
+        let put_back = |out: &mut [f32], ids: &[u32]| {
+            ids.iter().for_each(|id| out[*id as usize] = logits[*id as usize]);
+        };
+        match self {
+            Allowed::Table(table, more) => {
+                let masked = |(logit, may): (&f32, &bool)| if *may { *logit } else { f32::NEG_INFINITY };
+                out.extend(logits.iter().zip(*table).map(masked));
+                put_back(out, more.as_slice());
+            }
+            Allowed::Only(ids) => {
+                out.resize(logits.len(), f32::NEG_INFINITY);
+                put_back(out, ids);
+            }
+        }
+    }
+}
+
+/// Picks one of the tokens that `allowed` admits; the lowest id wins ties. At least one must be allowed. `buffer` is
+/// working memory.
 pub(crate) fn pick(
     logits: &[f32],
-    allowed: impl Fn(usize) -> bool,
+    allowed: Allowed<'_>,
     choice: Choice,
     random: &mut Random,
     buffer: &mut Vec<f32>,
 ) -> u32 {
-    buffer.clear();
-    buffer.extend(
-        logits.iter().enumerate().map(|(id, logit)| if allowed(id) { *logit } else { f32::NEG_INFINITY }),
-    );
+    allowed.masked(logits, buffer);
     let best = largest(buffer);
     let greedy = || buffer.iter().position(|logit| *logit == best).unwrap_or(0) as u32;
     if choice.temperature <= 0.0 {
@@ -174,13 +231,13 @@ mod tests {
         ) {
             let allowed: Vec<bool> = (0..logits.len()).map(|i| i == 1 || mask >> (i % 64) & 1 == 1).collect();
             let choice = Choice { temperature, top_p };
-            let got = pick(&logits, |id| allowed[id], choice, &mut Random::new(seed), &mut Vec::new());
+            let got = pick(&logits, Allowed::Table(&allowed, None), choice, &mut Random::new(seed), &mut Vec::new());
             prop_assert_eq!(got, nucleus_twin(&logits, &allowed, choice, &mut Random::new(seed)));
         }
 
         #[test]
-        fn log_softmax_equals_its_twin(logits in proptest::collection::vec(-30.0f32..30.0, 1..100)) {
-            let normaliser = LogSoftmax::of(&logits, &mut Vec::new());
+        fn log_softmax_equals_its_twin(logits in proptest::collection::vec(-30.0f32..30.0, 1..2100)) {
+            let normaliser = LogSoftmax::of(&logits);
             let exact = logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
             for logit in &logits {
                 let got = f64::from(normaliser.log_probability(*logit));
@@ -196,7 +253,9 @@ mod tests {
         let mut random = Random::new(7);
         let mut counts = [0u32; 4];
         for _ in 0..8000 {
-            counts[pick(&logits, |id| id < 3, choice, &mut random, &mut Vec::new()) as usize] += 1;
+            counts
+                [pick(&logits, Allowed::Only(&[0, 1, 2]), choice, &mut random, &mut Vec::new()) as usize] +=
+                1;
         }
         assert_eq!(counts[3], 0);
         for (count, share) in counts.iter().zip([1.0, 2.0, 5.0]) {
@@ -208,6 +267,15 @@ mod tests {
     fn greedy_takes_the_first_of_equals() {
         let choice = Choice { temperature: 0.0, top_p: 1.0 };
         let mut random = Random::new(1);
-        assert_eq!(pick(&[3.0, 1.0, 2.0, 2.0], |id| id > 0, choice, &mut random, &mut Vec::new()), 2);
+        assert_eq!(
+            pick(
+                &[3.0, 1.0, 2.0, 2.0],
+                Allowed::Table(&[false, true, true, false], Some(3)),
+                choice,
+                &mut random,
+                &mut Vec::new()
+            ),
+            2
+        );
     }
 }

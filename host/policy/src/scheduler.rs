@@ -64,7 +64,8 @@ pub(crate) struct Scheduler {
     counters: Arc<Counters>,
     scratch: Scratch,
     logits: Vec<f32>,
-    buffer: Vec<f32>,
+    /// Working memory of lanes that propose.
+    buffers: Vec<Vec<f32>>,
 }
 
 impl Scheduler {
@@ -104,7 +105,7 @@ impl Scheduler {
             counters: Arc::default(),
             scratch: Scratch::default(),
             logits: Vec::new(),
-            buffer: Vec::new(),
+            buffers: Vec::new(),
         };
         if let Backend::Cuda(model) = &scheduler.model {
             model.allow(&scheduler.tables.content, &scheduler.tables.opening)?;

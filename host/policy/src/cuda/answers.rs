@@ -17,7 +17,7 @@ const REQUEST_WORDS: usize = 16;
 
 /// Which tokens may be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Allowed {
+pub(crate) enum AllowedOnDevice {
     /// What may stand inside a thought or a query, and an end marker.
     Content(Option<u32>),
     /// What may begin a query.
@@ -32,7 +32,7 @@ pub(crate) enum Asked {
     /// The log-probability of this token.
     LogProbability(u32),
     /// A token, by a number in [0, 1).
-    Token { allowed: Allowed, choice: Choice, unit: f64 },
+    Token { allowed: AllowedOnDevice, choice: Choice, unit: f64 },
 }
 
 /// A question about the logits after an output.
@@ -59,9 +59,9 @@ fn words_of(asked: &Asked) -> [u32; REQUEST_WORDS] {
             words[0] = 1;
             words[3] = u32::MAX;
             match allowed {
-                Allowed::Content(end) => words[3] = end.unwrap_or(u32::MAX),
-                Allowed::Opening => words[2] = 1,
-                Allowed::Only(ids) => {
+                AllowedOnDevice::Content(end) => words[3] = end.unwrap_or(u32::MAX),
+                AllowedOnDevice::Opening => words[2] = 1,
+                AllowedOnDevice::Only(ids) => {
                     words[2] = 2;
                     words[8..12].copy_from_slice(&[ids[0], ids[1], ids[2], ids[2]]);
                 }

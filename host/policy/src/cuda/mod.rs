@@ -19,7 +19,7 @@ mod steps;
 mod tests;
 mod weights;
 
-pub(crate) use answers::{Allowed, Answer, Asked, RowRequest};
+pub(crate) use answers::{AllowedOnDevice, Answer, Asked, RowRequest};
 pub use driver::{DeviceInfo, copy_bandwidth, devices};
 pub(crate) use driver::open;
 pub use error::DeviceError;

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::cuda::{DeviceModel, RowRequest};
 use crate::error::PolicyError;
 use crate::format::TrajectoryFormat;
-use crate::lane::Lane;
+use crate::lane::{self, Context, Lane};
 
 /// Most logits held at once, in floats (8 MiB): 256 rows of a small vocabulary, 32 of LFM2's.
 const LOGITS_FLOATS: usize = 1 << 21;
@@ -43,9 +43,8 @@ impl Scheduler {
         let at_once = (LOGITS_FLOATS / vocabulary).max(1);
         for (block, part) in gathered.chunks(at_once * hidden).zip(rows.chunks(at_once)) {
             model.logits(block, &mut self.logits);
-            for (logits, lane) in self.logits.chunks_exact(vocabulary).zip(part) {
-                self.active[*lane].advance(logits, &self.format, &self.tables, &mut self.buffer);
-            }
+            let context = Context { format: &self.format, tables: &self.tables, threads: model.threads() };
+            lane::advance(&mut self.active, part, &self.logits, &mut self.buffers, &context);
         }
     }
 

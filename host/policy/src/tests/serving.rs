@@ -234,7 +234,7 @@ fn log_probabilities_are_those_of_the_forward_pass() {
                 continue;
             }
             let row = rows[index - 1];
-            let normaliser = LogSoftmax::of(row, &mut Vec::new());
+            let normaliser = LogSoftmax::of(row);
             sum += f64::from(normaliser.log_probability(row[tokens[index] as usize]));
             count += 1;
         }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
+    download::watch,
     failure::{Explain, Failure},
-    minilm::watch,
     terminal::Terminal,
 };
 
@@ -127,7 +127,7 @@ fn installed(
             .stderr(Stdio::piped())
             .spawn()
             .attempt(format!("fetching {title}"))?;
-        watch(child, &what, bytes, &staging, terminal)
+        watch(child, &what, Some(bytes), &staging, terminal)
             .map_err(|failure| failure.hint("the package registry must be reachable for the first build"))
     });
     // Another process may have been faster; what it moved there is as good.

@@ -3,6 +3,7 @@
 //! A command gets a [`Session`] and its arguments, prints data through the session's terminal and returns a
 //! verdict or a failure; it decides no exit code and reads no environment.
 
+mod data;
 mod demo;
 mod doctor;
 mod eval;
@@ -55,6 +56,7 @@ pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure>
         Command::Eval(args) => eval::run(&args, session),
         Command::Plot(args) => plot::run(&args, session),
         Command::Strategies { name } => strategies::run(name.as_deref(), session),
+        Command::Data(command) => data::run(&command, session),
         Command::Models(command) => models::run(&command, session),
         Command::Plugin(command) => plugin::run(command, session),
         Command::Policy(command) => policy::run(&command, session),

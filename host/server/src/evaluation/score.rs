@@ -251,7 +251,7 @@ fn described(answers: &[Answer], judgements: &Judgements, threshold: i32) -> Opt
                     .collect();
                 Turn { query: turn.query.clone(), best_rank: best_rank(&ranking, grades, threshold) }
             });
-            Episode { turns: turns.collect() }
+            Episode { turns: turns.collect(), confidence: answer.confidence }
         })
         .collect();
     let is_multi_turn = episodes.iter().any(|episode| 1 < episode.turns.len());

@@ -10,7 +10,7 @@ use super::super::launcher::{Buffer, Launcher, bytes_of_floats, bytes_of_words};
 use super::super::steps::arguments;
 use super::MEMORY;
 use crate::random::Random;
-use crate::sampling::{Choice, LogSoftmax, pick};
+use crate::sampling::{Allowed, Choice, LogSoftmax, pick};
 
 /// Asks the kernel for one token of each row of logits.
 fn sampled(
@@ -80,10 +80,10 @@ proptest! {
         let units: Vec<f64> = draws.iter().map(|draw| Random::new(*draw).unit()).collect();
         let got = sampled(&device, &rows, &allowed, extra, choice, &units);
         for ((row, draw), (token, log_probability)) in rows.iter().zip(&draws).zip(got) {
-            let is_in = |id: usize| allowed[id] || id == extra as usize;
-            let expected = pick(row, is_in, choice, &mut Random::new(*draw), &mut Vec::new());
+            let both = Allowed::Table(&allowed, Some(extra));
+            let expected = pick(row, both, choice, &mut Random::new(*draw), &mut Vec::new());
             prop_assert_eq!(token, expected);
-            let normaliser = LogSoftmax::of(row, &mut Vec::new());
+            let normaliser = LogSoftmax::of(row);
             let exact = normaliser.log_probability(row[token as usize]);
             prop_assert!((log_probability - exact).abs() <= 1e-6 * exact.abs().max(1.0));
         }

@@ -1,6 +1,8 @@
 //! Whole commands: what is printed where, and with which exit code.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod data;
 
 use clap::CommandFactory;
 use common::Sandbox;
