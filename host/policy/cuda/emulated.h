@@ -20,8 +20,10 @@ extern u32 emulated_block[3];
 void emulated_meet(void);
 /// Gives way until all threads of the warp are here; only threads of whole warps may call it.
 void emulated_meet_warp(void);
-/// Where the 32 lanes of this thread's warp lay down what the others read, 8 words a lane.
+/// Where the 32 lanes of this thread's warp lay down what the others read, 8 words a lane; another place every time.
 u32 *emulated_lanes(void);
+/// Where a lane lays down what it has computed for its warp.
+float *emulated_products(void);
 
 DEVICE float float_of(u32 bits) {
     float value;
@@ -48,14 +50,13 @@ DEVICE Words load_words(const void *from) {
     return words;
 }
 
+/// Lanes take turns with two places to lay things down, so that one meeting is enough: who is at the next exchange has
+/// read the last.
 DEVICE float exchanged(float value, u32 mask) {
     u32 *lanes = emulated_lanes();
-    float other;
-    lanes[THREAD % 32 * 8] = bits_of(value);
+    lanes[THREAD % 32] = bits_of(value);
     emulated_meet_warp();
-    other = float_of(lanes[(THREAD % 32 ^ mask) * 8]);
-    emulated_meet_warp();
-    return other;
+    return float_of(lanes[THREAD % 32 ^ mask]);
 }
 
 DEVICE float from_f16(u16 bits) {
@@ -80,23 +81,37 @@ DEVICE u16 to_f16(float value) {
 
 /// The product of a warp's tile by the layout that the PTX manual gives for `m16n8k16`: lane 4g + t holds of `a` the
 /// rows g and g + 8 at the depths 2t, 2t + 1 and those 8 further, of `b` the column g at the same depths, of `c` the
-/// rows g and g + 8 at the columns 2t and 2t + 1.
+/// rows g and g + 8 at the columns 2t and 2t + 1. One lane computes for all.
 DEVICE void emulated_multiply(float *c, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1, float (*widen)(u16)) {
     u32 *lanes = emulated_lanes(), *own = lanes + THREAD % 32 * 8;
-    u32 group = THREAD % 32 / 4, part = THREAD % 4, i, depth;
+    float *products = emulated_products();
+    u32 group = THREAD % 32 / 4, part = THREAD % 4, row, column, depth;
     own[0] = a0, own[1] = a1, own[2] = a2, own[3] = a3, own[4] = b0, own[5] = b1;
     emulated_meet_warp();
-    for (i = 0; i < 4; i++) {
-        u32 row = i / 2, column = part * 2 + i % 2;
-        float sum = c[i];
+    if (THREAD % 32 == 0) {
+        float a[16][16], b[16][8];
         for (depth = 0; depth < 16; depth++) {
             u32 t = depth % 8 / 2, far = depth / 8, shift = depth % 2 * 16;
-            u32 a = lanes[(group * 4 + t) * 8 + far * 2 + row], b = lanes[(column * 4 + t) * 8 + 4 + far];
-            sum += widen((u16)(a >> shift)) * widen((u16)(b >> shift));
+            for (row = 0; row < 16; row++) {
+                a[row][depth] = widen((u16)(lanes[(row % 8 * 4 + t) * 8 + far * 2 + row / 8] >> shift));
+            }
+            for (column = 0; column < 8; column++) {
+                b[depth][column] = widen((u16)(lanes[(column * 4 + t) * 8 + 4 + far] >> shift));
+            }
         }
-        c[i] = sum;
+        for (row = 0; row < 16; row++) {
+            float sums[8] = {0};
+            for (depth = 0; depth < 16; depth++) {
+                for (column = 0; column < 8; column++) sums[column] += a[row][depth] * b[depth][column];
+            }
+            for (column = 0; column < 8; column++) products[row * 8 + column] = sums[column];
+        }
     }
     emulated_meet_warp();
+    c[0] += products[group * 8 + part * 2];
+    c[1] += products[group * 8 + part * 2 + 1];
+    c[2] += products[(group + 8) * 8 + part * 2];
+    c[3] += products[(group + 8) * 8 + part * 2 + 1];
 }
 
 DEVICE float emulated_from_bf16(u16 bits) { return float_of((u32)bits << 16); }

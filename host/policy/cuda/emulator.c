@@ -46,7 +46,9 @@ static const Named kernels[] = {
 u32 emulated_thread;
 u32 emulated_block[3];
 
-static u32 lanes[MOST_THREADS / 32][32 * 8];
+static u32 lanes[MOST_THREADS / 32][2][32 * 8];
+static float products[MOST_THREADS / 32][16 * 8];
+static u8 turns[MOST_THREADS];
 static u8 states[MOST_THREADS];
 static jmp_buf fibers[MOST_THREADS];
 static char *stacks;
@@ -56,7 +58,9 @@ static int has_begun[MOST_THREADS];
 static Kernel current_kernel;
 static Arguments current_arguments;
 
-u32 *emulated_lanes(void) { return lanes[emulated_thread / 32]; }
+u32 *emulated_lanes(void) { return lanes[emulated_thread / 32][turns[emulated_thread] ^= 1]; }
+
+float *emulated_products(void) { return products[emulated_thread / 32]; }
 
 static void give_way(u8 state) {
     const u32 own = emulated_thread;
@@ -107,7 +111,7 @@ static int run_warp(u32 first, u32 end) {
 
 static int run_block(u32 threads) {
     u32 thread, first;
-    for (thread = 0; thread < threads; thread++) states[thread] = READY;
+    for (thread = 0; thread < threads; thread++) states[thread] = READY, turns[thread] = 0;
     for (;;) {
         u32 done = 0;
         for (first = 0; first < threads; first += 32) {

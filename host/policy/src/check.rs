@@ -12,8 +12,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{CheckpointError, PolicyError};
 use crate::matrices::WeightFormat;
 use crate::model::{Feed, Model, Scratch};
-use crate::session::PolicyOptions;
 use crate::sampling::LogSoftmax;
+use crate::session::PolicyOptions;
 use crate::state::Sequence;
 
 /// Chunk sizes that prompts are cut into: one token, fewer than a convolution sees, and some that divide nothing.
@@ -57,11 +57,11 @@ pub enum CheckError {
 #[derive(Deserialize)]
 pub(crate) struct GoldenFile {
     pub(crate) tolerance_abs: f64,
-    cases: Vec<GoldenCase>,
+    pub(crate) cases: Vec<GoldenCase>,
 }
 
 #[derive(Deserialize)]
-struct GoldenCase {
+pub(crate) struct GoldenCase {
     input_ids: Vec<u32>,
     last_logits: Vec<f32>,
     argmax_per_position: Vec<u32>,
@@ -269,7 +269,8 @@ fn read_in_chunks(
     let (mut scratch, mut logits) = (Scratch::default(), Vec::new());
     let mut rows = Vec::with_capacity(tokens.len());
     for chunk in tokens.chunks(size) {
-        model.forward(&mut [Feed { sequence: &mut sequence, tokens: chunk, wanted_from: 0 }], &mut scratch)?;
+        model
+            .forward(&mut [Feed { sequence: &mut sequence, tokens: chunk, wanted_from: 0 }], &mut scratch)?;
         model.logits(&scratch, 0..chunk.len(), &mut logits)?;
         rows.extend(logits.chunks_exact(model.config().vocabulary_size).map(<[f32]>::to_vec));
     }

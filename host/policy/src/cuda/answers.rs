@@ -109,8 +109,7 @@ impl HeadBuffers {
         bytes.extend(addresses.iter().flat_map(|address| address.to_le_bytes()));
         model.launcher.upload(&bytes, self.outputs.address())?;
         let live = self.outputs.address();
-        let list =
-            [live + COUNT_BYTES, self.gathered.address(), model.config.hidden_size as u64, live];
+        let list = [live + COUNT_BYTES, self.gathered.address(), model.config.hidden_size as u64, live];
         let name = model.kernels.name("collect");
         model.launcher.launch(&name, [addresses.len() as u32, 1, 1], 256, &arguments(&list))?;
         let product = Product {

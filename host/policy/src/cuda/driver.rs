@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -34,6 +35,14 @@ pub struct DeviceInfo {
     pub memory_bytes: usize,
     /// The CUDA version of the driver, such as `13.0`.
     pub driver: String,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, name, capability: (major, minor), memory_bytes, driver } = self;
+        let mib = memory_bytes >> 20;
+        write!(formatter, "cuda:{index} {name}, {mib} MiB, compute {major}.{minor}, driver of CUDA {driver}")
+    }
 }
 
 /// All devices of this machine.
@@ -97,9 +106,7 @@ fn info(index: usize) -> Result<DeviceInfo, DeviceError> {
 pub(crate) fn open(index: Option<usize>) -> Result<Arc<dyn Launcher>, DeviceError> {
     let all = devices()?;
     let chosen = match index {
-        Some(wanted) => {
-            all.get(wanted).ok_or(DeviceError::NoDevice { wanted, count: all.len() })?
-        }
+        Some(wanted) => all.get(wanted).ok_or(DeviceError::NoDevice { wanted, count: all.len() })?,
         None => all
             .iter()
             .find(|one| LEAST_MAJOR <= one.capability.0)

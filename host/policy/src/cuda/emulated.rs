@@ -129,7 +129,8 @@ impl Emulated {
     fn check(&self, address: u64, bytes: usize) -> Result<(), DeviceError> {
         let world = self.world();
         let found = world.memory.range(..=address).next_back();
-        let fits = found.is_some_and(|(start, layout)| address + bytes as u64 <= start + layout.size() as u64);
+        let fits =
+            found.is_some_and(|(start, layout)| address + bytes as u64 <= start + layout.size() as u64);
         if fits { Ok(()) } else { Err(failed("copying", format!("{bytes} bytes at {address:#x}"))) }
     }
 }

@@ -19,7 +19,9 @@ pub enum DeviceError {
         count: usize,
     },
     /// The device is too old for the kernels.
-    #[error("opening CUDA device {device} ({name}): expected compute capability 8.0 or higher, got {major}.{minor}")]
+    #[error(
+        "opening CUDA device {device} ({name}): expected compute capability 8.0 or higher, got {major}.{minor}"
+    )]
     TooOld {
         /// Its number.
         device: usize,
@@ -31,7 +33,9 @@ pub enum DeviceError {
         minor: i32,
     },
     /// The driver refuses the kernels; most likely it is too old for them.
-    #[error("loading the kernels failed: {reason}; expected a driver of CUDA 12.1 (530) or later, got CUDA {driver}")]
+    #[error(
+        "loading the kernels failed: {reason}; expected a driver of CUDA 12.1 (530) or later, got CUDA {driver}"
+    )]
     Kernels {
         /// What the driver said.
         reason: String,
@@ -39,7 +43,9 @@ pub enum DeviceError {
         driver: String,
     },
     /// The device's memory does not do.
-    #[error("the device's memory does not do: expected {needed_bytes} bytes for {what}, got {free_bytes} free")]
+    #[error(
+        "the device's memory does not do: expected {needed_bytes} bytes for {what}, got {free_bytes} free"
+    )]
     Memory {
         /// What it was for.
         what: &'static str,

@@ -20,8 +20,8 @@ mod tests;
 mod weights;
 
 pub(crate) use answers::{AllowedOnDevice, Answer, Asked, RowRequest};
-pub use driver::{DeviceInfo, copy_bandwidth, devices};
 pub(crate) use driver::open;
+pub use driver::{DeviceInfo, copy_bandwidth, devices};
 pub use error::DeviceError;
 pub(crate) use memory::{DeviceMemory, DeviceSequence};
 pub(crate) use model::DeviceModel;

@@ -369,7 +369,8 @@ impl Step<'_> {
     fn attend(&self, query_norm: &Buffer, key_norm: &Buffer, index: usize) -> Result<(), DeviceError> {
         let (buffers, config) = (self.buffers, self.config);
         let (keys, values) = self.pool.layer(index);
-        let (projected, live, rows) = (buffers.projected.address(), buffers.count(0), self.extent.rows as u32);
+        let (projected, live, rows) =
+            (buffers.projected.address(), buffers.count(0), self.extent.rows as u32);
         let (positions, slots, lines) = (buffers.words(1), buffers.words(2), buffers.words(3));
         let (table, stride) = (self.pool.table(), self.pool.context as u64);
         let heads = blocks_of(config.attention_heads + 2 * config.key_value_heads, 4);
@@ -395,7 +396,19 @@ impl Step<'_> {
         let (partial, weights) = (buffers.partial.address(), buffers.weights.address());
         let runs = buffers.runs as u64;
         let list = [
-            projected, keys, values, positions, lines, table, stride, self.dims(), live, scale, partial, weights, runs,
+            projected,
+            keys,
+            values,
+            positions,
+            lines,
+            table,
+            stride,
+            self.dims(),
+            live,
+            scale,
+            partial,
+            weights,
+            runs,
         ];
         let blocks = [rows, config.key_value_heads as u32, self.extent.runs as u32];
         self.launch("attend", blocks, 128, &list)?;

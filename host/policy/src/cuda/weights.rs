@@ -179,7 +179,8 @@ impl Loader<'_> {
                 (operator, out, bias(self, "conv.out_proj.bias")?)
             }
             LayerKind::Attention => {
-                let parts = ["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}.weight")));
+                let parts =
+                    ["q_proj", "k_proj", "v_proj"].map(|part| name(&format!("self_attn.{part}.weight")));
                 let operator = Operator::Attention {
                     projection: self.matrix(&parts, hidden)?,
                     query_norm: self.vector(&name("self_attn.q_layernorm.weight"))?,
@@ -195,7 +196,8 @@ impl Loader<'_> {
             out_projection,
             out_bias,
             feed_forward_norm: self.vector(&name("ffn_norm.weight"))?,
-            gate_up: self.gate_up(&["w1", "w3"].map(|part| name(&format!("feed_forward.{part}.weight"))), hidden)?,
+            gate_up: self
+                .gate_up(&["w1", "w3"].map(|part| name(&format!("feed_forward.{part}.weight"))), hidden)?,
             down: self.matrix(&[name("feed_forward.w2.weight")], config.feed_forward_size)?,
         })
     }

@@ -3,6 +3,6 @@
 
 pub(crate) mod data;
 pub(crate) mod model;
-pub(crate) mod pressure;
+mod pressure;
 pub(crate) mod reference;
 pub(crate) mod serving;

