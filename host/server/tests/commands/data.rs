@@ -28,7 +28,7 @@ fn archive() -> Vec<u8> {
 }
 
 /// MD5 of [`archive`].
-const MD5: &str = "";
+const MD5: &str = "cecdec914644c7a5fc737164e4eb8df0";
 
 /// Serves so many requests on loopback, ranges too where `ranges` says so; gives what ranges were asked for.
 fn serve(requests: usize, ranges: bool) -> (String, JoinHandle<Vec<Option<usize>>>) {
@@ -70,13 +70,21 @@ fn a_set_comes_checked_and_unpacked() {
     let sandbox = Sandbox::new();
     let (url, server) = serve(1, true);
     let said = sandbox.answered(&["data", "fetch", "toy", "--url", &url, "--md5", MD5, "--into", "sets"]);
-    expect![""].assert_eq(&said);
+    expect![[r#"
+        sets/toy  1 queries, judged splits: test
+    "#]]
+    .assert_eq(&said);
     assert_eq!(server.join().unwrap(), [None]);
     let made: Vec<_> =
         fs::read_dir(sandbox.path().join("sets")).unwrap().map(|one| one.unwrap().file_name()).collect();
     assert_eq!(made, ["toy"], "nothing but the set is left");
     let again = sandbox.run(&["data", "fetch", "toy", "--url", &url, "--md5", MD5, "--into", "sets"]);
-    expect![""].assert_eq(&again.stderr);
+    expect![[r#"
+        error: fetching `toy`: `sets/toy` is there already
+
+        hint: remove it, or name another folder with --into
+    "#]]
+    .assert_eq(&again.stderr);
 }
 
 #[test]
@@ -102,13 +110,34 @@ fn what_is_not_the_set_is_refused() {
         printed.stderr
     };
     let (url, server) = serve(1, true);
-    expect![""].assert_eq(&refused(&["data", "fetch", "scifact", "--url", &url, "--into", "sets"]));
+    expect![[r#"
+        fetching scifact
+        checking
+        error: checking the archive of `scifact`: expected MD5 5f7d1de60b170fc8027bb7898e2efca1, got cecdec914644c7a5fc737164e4eb8df0
+    "#]].assert_eq(&refused(&["data", "fetch", "scifact", "--url", &url, "--into", "sets"]));
     server.join().unwrap();
     assert!(fs::read_dir(sandbox.path().join("sets")).unwrap().next().is_none(), "wrong bytes do not stay");
-    expect![""].assert_eq(&refused(&["data", "fetch", "sciFact"]));
-    expect![""].assert_eq(&refused(&["data", "fetch", "../x", "--archive", "x.zip"]));
+    expect![[r#"
+        error: fetching `sciFact`: no such set is known
+
+        hint: `orion data list` has the names; --url and --archive take sets from elsewhere
+    "#]]
+    .assert_eq(&refused(&["data", "fetch", "sciFact"]));
+    expect![[r#"
+        error: fetching a judged set: expected a name of letters, digits and `-_.`, got `../x`
+    "#]]
+    .assert_eq(&refused(&["data", "fetch", "../x", "--archive", "x.zip"]));
     sandbox.write("x.zip", "no archive");
-    expect![""].assert_eq(&refused(&["data", "fetch", "x", "--archive", "x.zip", "--md5", "00"]));
-    expect![""].assert_eq(&refused(&["data", "fetch", "x", "--archive", "x.zip"]));
+    expect![[r#"
+        checking
+        error: checking the archive of `x`: expected MD5 00, got e7870f97196c5a5a5bc170081adb83fc
+    "#]]
+    .assert_eq(&refused(&["data", "fetch", "x", "--archive", "x.zip", "--md5", "00"]));
+    expect![[r#"
+        warning: no MD5 is known for this archive: it is taken as it came; --md5 would hold it to one
+        unpacking x
+        error: unpacking `x`
+          caused by: unpacking `x.zip` entry ``: expected a zip archive, got `invalid Zip archive: Could not find EOCD`
+    "#]].assert_eq(&refused(&["data", "fetch", "x", "--archive", "x.zip"]));
     assert!(sandbox.path().join("x.zip").is_file(), "the user's own file stays");
 }
