@@ -7,11 +7,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::{Backend, Device};
 use crate::checkpoint::Checkpoint;
 use crate::error::{CheckpointError, PolicyError};
 use crate::matrices::WeightFormat;
 use crate::model::{Feed, Model, Scratch};
 use crate::sampling::LogSoftmax;
+use crate::session::PolicyOptions;
 use crate::state::Sequence;
 
 /// Chunk sizes that prompts are cut into: one token, fewer than a convolution sees, and some that divide nothing.
@@ -27,6 +29,9 @@ pub enum CheckError {
     /// The checkpoint did not load.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The model did not run.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The file of cases could not be read.
     #[error("reading `{file}` failed: {source}")]
     Read {
@@ -50,13 +55,13 @@ pub enum CheckError {
 }
 
 #[derive(Deserialize)]
-struct GoldenFile {
-    tolerance_abs: f64,
-    cases: Vec<GoldenCase>,
+pub(crate) struct GoldenFile {
+    pub(crate) tolerance_abs: f64,
+    pub(crate) cases: Vec<GoldenCase>,
 }
 
 #[derive(Deserialize)]
-struct GoldenCase {
+pub(crate) struct GoldenCase {
     input_ids: Vec<u32>,
     last_logits: Vec<f32>,
     argmax_per_position: Vec<u32>,
@@ -102,13 +107,28 @@ pub struct CheckReport {
 /// # Errors
 /// Where the checkpoint does not load, or the file is not readable, malformed, or without cases.
 pub fn check_cases(folder: &Path, cases: &Path) -> Result<CheckReport, CheckError> {
-    let golden = read_golden(cases)?;
+    check_cases_on(Device::Cpu, folder, cases, None)
+}
+
+/// [`check_cases`] on some device, with the tolerance of the file or another: half precision needs a larger one.
+///
+/// # Errors
+/// As there, and where the device cannot be used.
+pub fn check_cases_on(
+    device: Device,
+    folder: &Path,
+    cases: &Path,
+    tolerance: Option<f64>,
+) -> Result<CheckReport, CheckError> {
+    let mut golden = read_golden(cases)?;
+    golden.tolerance_abs = tolerance.unwrap_or(golden.tolerance_abs);
     let checkpoint = Checkpoint::open(folder)?;
     validate(&golden, checkpoint.config().vocabulary_size, cases)?;
     let longest =
         golden.cases.iter().map(|case| case.input_ids.len() + case.greedy.len()).max().unwrap_or_default();
-    let model = Model::load(&checkpoint, longest, WeightFormat::AsStored, None)?;
-    Ok(check_model(&model, &golden))
+    let options = PolicyOptions { device, ..PolicyOptions::default() };
+    let (model, _) = Backend::load(&checkpoint, longest, &options)?;
+    check_model(&model, &golden)
 }
 
 /// Natural log-probability of each token after the first, given those before it, by the serving forward pass: what a
@@ -126,20 +146,23 @@ pub fn log_probabilities(checkpoint: &Checkpoint, tokens: &[u32]) -> Result<Vec<
         });
     }
     let model = Model::load(checkpoint, tokens.len(), WeightFormat::AsStored, None)?;
-    let (rows, _) = read_in_chunks(&model, tokens, tokens.len().max(1));
+    let (rows, _) = read_in_chunks(&Backend::Cpu(Box::new(model)), tokens, tokens.len().max(1))?;
     let after = tokens.iter().skip(1);
     let pairs = rows.iter().zip(after);
     Ok(pairs.map(|(row, token)| LogSoftmax::of(row).log_probability(row[*token as usize])).collect())
 }
 
-fn check_model(model: &Model, golden: &GoldenFile) -> CheckReport {
-    let cases: Vec<CaseReport> =
-        golden.cases.iter().map(|case| check_case(model, case, golden.tolerance_abs)).collect();
+pub(crate) fn check_model(model: &Backend, golden: &GoldenFile) -> Result<CheckReport, CheckError> {
+    let cases = golden
+        .cases
+        .iter()
+        .map(|case| check_case(model, case, golden.tolerance_abs))
+        .collect::<Result<Vec<CaseReport>, _>>()?;
     let passed = !cases.is_empty() && cases.iter().all(|case| case.passed);
-    CheckReport { tolerance: golden.tolerance_abs, cases, passed }
+    Ok(CheckReport { tolerance: golden.tolerance_abs, cases, passed })
 }
 
-fn read_golden(path: &Path) -> Result<GoldenFile, CheckError> {
+pub(crate) fn read_golden(path: &Path) -> Result<GoldenFile, CheckError> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| CheckError::Read { file: file.clone(), source })?;
     serde_json::from_slice(&bytes).map_err(|error| CheckError::Malformed {
@@ -193,9 +216,9 @@ fn validate(golden: &GoldenFile, vocabulary: usize, path: &Path) -> Result<(), C
     Ok(())
 }
 
-fn check_case(model: &Model, case: &GoldenCase, tolerance: f64) -> CaseReport {
+fn check_case(model: &Backend, case: &GoldenCase, tolerance: f64) -> Result<CaseReport, PolicyError> {
     let prompt = &case.input_ids;
-    let (whole, mut sequence) = read_in_chunks(model, prompt, prompt.len());
+    let (whole, mut sequence) = read_in_chunks(model, prompt, prompt.len())?;
     let mut argmax_mismatches = count_mismatches(&whole, &case.argmax_per_position, tolerance);
     let last = |rows: &[Vec<f32>]| {
         rows.last().map_or(f64::INFINITY, |row| largest_deviation(row, &case.last_logits))
@@ -203,7 +226,7 @@ fn check_case(model: &Model, case: &GoldenCase, tolerance: f64) -> CaseReport {
     let prefill_deviation = last(&whole);
     let mut chunked_deviation = 0.0f64;
     for size in CHUNK_SIZES {
-        let (rows, _) = read_in_chunks(model, prompt, size);
+        let (rows, _) = read_in_chunks(model, prompt, size)?;
         argmax_mismatches += count_mismatches(&rows, &case.argmax_per_position, tolerance);
         chunked_deviation = worse(chunked_deviation, last(&rows));
     }
@@ -218,11 +241,11 @@ fn check_case(model: &Model, case: &GoldenCase, tolerance: f64) -> CaseReport {
         let got = normaliser.log_probability(logits[*token as usize]);
         log_probability_deviation = worse(log_probability_deviation, f64::from(got - expected).abs());
         let feed = Feed { sequence: &mut sequence, tokens: &[*token], wanted_from: 0 };
-        model.forward(&mut [feed], &mut scratch);
-        model.logits(&scratch.hidden, &mut logits);
+        model.forward(&mut [feed], &mut scratch)?;
+        model.logits(&scratch, 0..1, &mut logits)?;
     }
     let deviations = [prefill_deviation, chunked_deviation, log_probability_deviation];
-    CaseReport {
+    Ok(CaseReport {
         prompt_tokens: prompt.len(),
         greedy_tokens: case.greedy.len(),
         prefill_deviation,
@@ -233,20 +256,25 @@ fn check_case(model: &Model, case: &GoldenCase, tolerance: f64) -> CaseReport {
         passed: argmax_mismatches == 0
             && greedy_mismatches == 0
             && deviations.iter().all(|deviation| *deviation <= tolerance),
-    }
+    })
 }
 
 /// Logits after each token, and the sequence to go on from.
-fn read_in_chunks(model: &Model, tokens: &[u32], size: usize) -> (Vec<Vec<f32>>, Sequence) {
-    let mut sequence = Sequence::new(&model.sizes, None);
+fn read_in_chunks(
+    model: &Backend,
+    tokens: &[u32],
+    size: usize,
+) -> Result<(Vec<Vec<f32>>, Sequence), PolicyError> {
+    let mut sequence = Sequence::new(model.sizes(), None);
     let (mut scratch, mut logits) = (Scratch::default(), Vec::new());
     let mut rows = Vec::with_capacity(tokens.len());
     for chunk in tokens.chunks(size) {
-        model.forward(&mut [Feed { sequence: &mut sequence, tokens: chunk, wanted_from: 0 }], &mut scratch);
-        model.logits(&scratch.hidden, &mut logits);
-        rows.extend(logits.chunks_exact(model.config.vocabulary_size).map(<[f32]>::to_vec));
+        model
+            .forward(&mut [Feed { sequence: &mut sequence, tokens: chunk, wanted_from: 0 }], &mut scratch)?;
+        model.logits(&scratch, 0..chunk.len(), &mut logits)?;
+        rows.extend(logits.chunks_exact(model.config().vocabulary_size).map(<[f32]>::to_vec));
     }
-    (rows, sequence)
+    Ok((rows, sequence))
 }
 
 fn largest_deviation(got: &[f32], expected: &[f32]) -> f64 {
@@ -307,7 +335,7 @@ mod tests {
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let mut model = Model::load(&checkpoint, 128, WeightFormat::AsStored, None).unwrap();
         model.fault = Fault::DroppedConvolutionState;
-        let report = check_model(&model, &golden);
+        let report = check_model(&Backend::Cpu(Box::new(model)), &golden).unwrap();
         assert!(!report.passed);
         // The first chunk has nothing to remember: only chunked and cached reading can notice.
         assert!(report.cases.iter().all(|case| case.prefill_deviation <= report.tolerance), "{report:#?}");
@@ -381,7 +409,7 @@ mod tests {
         golden.cases[2].greedy_logprobs[3] += 0.01;
         golden.cases[3].argmax_per_position[5] ^= 1;
         golden.cases[4].greedy[20] ^= 1;
-        let report = check_model(&model, &golden);
+        let report = check_model(&Backend::Cpu(Box::new(model)), &golden).unwrap();
         let passed: Vec<bool> = report.cases.iter().map(|case| case.passed).collect();
         assert_eq!(passed, [true, false, false, false, false]);
         assert!(!report.passed);

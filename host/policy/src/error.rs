@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::cuda::DeviceError;
+
 /// Why a checkpoint did not load. Every case names the file, and the tensor or field where there is one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -164,6 +166,9 @@ pub enum PolicyError {
         /// What came.
         got: String,
     },
+    /// The device could not be used, or failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The policy has stopped; only after a fault inside it.
     #[error("the policy has stopped")]
     Stopped,

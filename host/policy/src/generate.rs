@@ -5,6 +5,7 @@
 //! forced at the cap. Log-probabilities are those of the unmodified model at the sampled tokens; forced tokens have
 //! none.
 
+use crate::cuda::{AllowedOnDevice, Asked};
 use crate::format::{Retriever, TrajectoryFormat};
 use crate::random::Random;
 use crate::sampling::{Allowed, Choice, LogSoftmax, pick};
@@ -30,9 +31,9 @@ pub struct Sampling {
 /// Which tokens may stand where, for one tokenizer and format.
 pub(crate) struct DecodingTables {
     /// By token id: may stand inside a thought or a query.
-    content: Vec<bool>,
+    pub(crate) content: Vec<bool>,
     /// By token id: may begin a query, which makes it not empty: the token holds a letter or digit.
-    opening: Vec<bool>,
+    pub(crate) opening: Vec<bool>,
 }
 
 impl DecodingTables {
@@ -135,6 +136,25 @@ impl Generation {
         let normaliser = LogSoftmax::of(logits);
         let token = self.pick(logits, format, tables, buffer);
         let log_probability = normaliser.log_probability(logits[token as usize]);
+        self.accept(token, log_probability, format)
+    }
+
+    /// What to ask a device for instead of logits: it picks as [`Generation::advance`] would.
+    pub(crate) fn ask(&mut self, format: &TrajectoryFormat) -> Asked {
+        let single = |end: &[u32]| if let [only] = end { Some(*only) } else { None };
+        let allowed = match self.stage {
+            Stage::Retriever => AllowedOnDevice::Only(format.retrievers().unwrap_or_default()),
+            Stage::Query if self.query.is_empty() => AllowedOnDevice::Opening,
+            Stage::Query => AllowedOnDevice::Content(single(&format.search_query.end)),
+            Stage::Think | Stage::Done => AllowedOnDevice::Content(single(&format.think.end)),
+        };
+        // The CPU draws where it samples, and only there.
+        let unit = if self.choice.temperature <= 0.0 { 0.0 } else { self.random.unit() };
+        Asked::Token { allowed, choice: self.choice, unit }
+    }
+
+    /// Takes the picked token, with its log-probability under the unmodified model; returns what is to be fed.
+    pub(crate) fn accept(&mut self, token: u32, log_probability: f32, format: &TrajectoryFormat) -> Vec<u32> {
         self.log_probability += f64::from(log_probability);
         self.sampled += 1;
         self.trace.push(FedToken { id: token, log_probability: Some(log_probability) });

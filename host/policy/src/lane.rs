@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_kernels::Threads;
 
+use crate::cuda::{Answer, Asked};
 use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation};
 use crate::sampling::LogSoftmax;
@@ -252,6 +253,32 @@ impl Lane {
         match &self.stage {
             Stage::Running(sequence) if self.from_base => Some(&sequence.hidden),
             _ => None,
+        }
+    }
+
+    /// The sequence at its base, where logits after that are needed.
+    pub(crate) fn base_sequence(&mut self) -> Option<&mut Sequence> {
+        match &mut self.stage {
+            Stage::Running(sequence) if self.from_base => Some(sequence),
+            _ => None,
+        }
+    }
+
+    /// What a device is to say of its row of logits number `row` of those not yet noted; `None` for nothing.
+    pub(crate) fn ask(&mut self, row: usize, format: &TrajectoryFormat) -> Option<Asked> {
+        if let Purpose::Propose { generation, .. } = &mut self.purpose {
+            return Some(generation.ask(format));
+        }
+        self.judged_token(row).map(Asked::LogProbability)
+    }
+
+    /// Moves on by one answer of a device.
+    pub(crate) fn take_answer(&mut self, answer: Answer, format: &TrajectoryFormat) {
+        if let Purpose::Propose { generation, .. } = &mut self.purpose {
+            self.from_base = false;
+            self.pending.extend(generation.accept(answer.token, answer.log_probability, format));
+        } else {
+            self.note_judged(answer.log_probability);
         }
     }
 

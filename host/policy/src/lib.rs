@@ -4,15 +4,17 @@
 //! checkpoint inside the program; `matrices` packs weights for the kernels, `random` makes some from seeds. Words: `tokenizer` and `format` turn trajectories into tokens, for serving and training alike;
 //! `prompt` has the worked examples for models that never saw the format. Numbers: `model` is the forward pass, `state`
 //! what it remembers, as a tree; `sampling` turns logits into tokens. Serving: `session` is what users hold,
-//! `scheduler` the one thread that owns the model, `lane` and `generate` one sequence on its way, `room` makes room for states. `check` holds a
+//! `scheduler` the one thread that owns the model, `backend` whether it runs on the CPU or, by `cuda`, on a device, `lane` and `generate` one sequence on its way, `room` makes room for states. `check` holds a
 //! checkpoint against golden numbers.
 //!
 //! This crate knows nothing of plugins or indexes.
 
+mod backend;
 mod check;
 mod checkpoint;
 mod config;
 mod counters;
+mod cuda;
 mod embedded;
 mod error;
 mod format;
@@ -34,10 +36,12 @@ mod state;
 mod tests;
 mod tokenizer;
 
-pub use check::{CaseReport, CheckError, CheckReport, check_cases, log_probabilities};
+pub use backend::{Device, UnknownDevice};
+pub use check::{CaseReport, CheckError, CheckReport, check_cases, check_cases_on, log_probabilities};
 pub use checkpoint::{Checkpoint, NumberFormat, Tensor, Weights};
 pub use config::{Config, LayerKind, feed_forward_width};
 pub use counters::PolicyCounters;
+pub use cuda::{DeviceError, DeviceInfo, copy_bandwidth, devices};
 pub use embedded::EmbeddedCheckpoint;
 pub use error::{CheckpointError, PolicyError};
 pub use format::{

@@ -471,7 +471,7 @@ fn convolve(
 }
 
 /// Cosines and sines `[positions, head_size / 2]`; angles are rounded to f32 as in the reference implementation.
-fn rotary_tables(base: f32, head_size: usize, positions: usize) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn rotary_tables(base: f32, head_size: usize, positions: usize) -> (Vec<f32>, Vec<f32>) {
     let half = head_size / 2;
     let frequencies: Vec<f32> =
         (0..half).map(|i| (1.0 / f64::from(base).powf(2.0 * i as f64 / head_size as f64)) as f32).collect();

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use crate::backend::Backend;
+use crate::error::PolicyError;
 use crate::format::{FormatKind, Segment, Snippet, TrajectoryFormat};
-use crate::model::{Feed, Model, Scratch};
+use crate::model::{Feed, Scratch};
 use crate::state::{Sequence, State};
 
 /// What the model is told first.
@@ -42,13 +44,13 @@ const FOLLOWED_SHARE: f64 = 0.5;
 /// A warning, where a model that reads the examples does not expect markers where they belong. One short pass: a
 /// trajectory written by us is read, and the model's guesses at its markers are counted.
 pub(crate) fn check(
-    model: &Model,
+    model: &Backend,
     format: &TrajectoryFormat,
     root: Option<&Arc<State>>,
     context_tokens: usize,
-) -> Option<String> {
+) -> Result<Option<String>, PolicyError> {
     if format.spec().format != FormatKind::Prompt {
-        return None;
+        return Ok(None);
     }
     let segments = [
         Segment::UserQuery("which plants keep mosquitoes away".to_owned()),
@@ -65,25 +67,26 @@ pub(crate) fn check(
         tokens.extend_from_slice(&span.tokens);
     }
     if context_tokens < root.map_or(0, |state| state.length) + tokens.len() {
-        return Some("the context is too short to check whether the model follows the format".to_owned());
+        let warning = "the context is too short to check whether the model follows the format";
+        return Ok(Some(warning.to_owned()));
     }
-    let mut sequence = Sequence::new(&model.sizes, root.and_then(|state| state.pin().ok()));
+    let mut sequence = Sequence::new(model.sizes(), root.and_then(|state| state.pin().ok()));
     let mut scratch = Scratch::default();
-    model.forward(&mut [Feed { sequence: &mut sequence, tokens: &tokens, wanted_from: 0 }], &mut scratch);
+    model.forward(&mut [Feed { sequence: &mut sequence, tokens: &tokens, wanted_from: 0 }], &mut scratch)?;
     let (mut markers, mut guessed) = (0u32, 0u32);
     let mut logits = Vec::new();
-    for (index, hidden) in scratch.hidden.chunks_exact(model.config.hidden_size).enumerate() {
+    for index in 0..tokens.len() {
         if is_marker.get(index + 1) == Some(&true) {
-            model.logits(hidden, &mut logits);
+            model.logits(&scratch, index..index + 1, &mut logits)?;
             let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(id, _)| id as u32);
             markers += 1;
             guessed += u32::from(best == Some(tokens[index + 1]));
         }
     }
-    (f64::from(guessed) < FOLLOWED_SHARE * f64::from(markers)).then(|| {
+    Ok((f64::from(guessed) < FOLLOWED_SHARE * f64::from(markers)).then(|| {
         format!(
             "the model does not follow the search format: expected most of {markers} marker tokens guessed, got \
              {guessed}; its proposals will be poor"
         )
-    })
+    }))
 }

@@ -59,6 +59,15 @@ pub(crate) enum Waiter {
 }
 
 impl Waiter {
+    /// Tells whoever waits that it failed.
+    pub(crate) fn refuse(self, error: PolicyError) {
+        match self {
+            Self::Extend(reply, _) => drop(reply.send(Err(error))),
+            Self::Propose(reply, _) => drop(reply.send(Err(error))),
+            Self::Perplexity(reply, _) => drop(reply.send(Err(error))),
+        }
+    }
+
     pub(crate) fn is_gone(&self) -> bool {
         match self {
             Self::Extend(reply, _) => reply.is_canceled(),

@@ -19,12 +19,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
+mod outputs;
+
+use crate::backend::Backend;
 use crate::counters::Counters;
 use crate::error::{CheckpointError, PolicyError};
 use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation, Sampling};
-use crate::lane::{self, Context, Lane, Outcome, Purpose, Scoring};
-use crate::model::{Feed, Model, Scratch};
+use crate::lane::{Lane, Outcome, Purpose, Scoring};
+use crate::model::{Feed, Scratch};
 use crate::prompt;
 use crate::request::{Job, Request, Waiter};
 use crate::room;
@@ -34,15 +37,12 @@ use crate::state::{Sequence, State};
 /// Tokens that one prompt takes of a step before the next one's turn.
 const CHUNK_TOKENS: usize = 64;
 
-/// Most logits held at once, in floats (8 MiB): 256 rows of a small vocabulary, 32 of LFM2's.
-const LOGITS_FLOATS: usize = 1 << 21;
-
 /// What is forgotten beyond need, as a part of the memory.
 const ROOM_SHARE: usize = 16;
 
 /// The thread's world.
 pub(crate) struct Scheduler {
-    model: Model,
+    model: Backend,
     format: Arc<TrajectoryFormat>,
     tables: DecodingTables,
     context_tokens: usize,
@@ -71,13 +71,13 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// Prepares the root state; returns the scheduler and what the user should be warned of.
     pub(crate) fn new(
-        model: Model,
+        model: Backend,
         format: Arc<TrajectoryFormat>,
         context_tokens: usize,
         options: PolicyOptions,
         requests: Receiver<Request>,
     ) -> Result<(Self, Vec<String>), PolicyError> {
-        let tables = DecodingTables::new(&format, model.config.vocabulary_size).ok_or_else(|| {
+        let tables = DecodingTables::new(&format, model.config().vocabulary_size).ok_or_else(|| {
             CheckpointError::Tokenizer {
                 file: format.tokenizer().file().to_owned(),
                 what: "vocabulary".to_owned(),
@@ -107,18 +107,21 @@ impl Scheduler {
             logits: Vec::new(),
             buffers: Vec::new(),
         };
+        if let Backend::Cuda(model) = &scheduler.model {
+            model.allow(&scheduler.tables.content, &scheduler.tables.opening)?;
+        }
         let begin = scheduler.format.begin().tokens;
         scheduler.check_context(begin.len())?;
         if !begin.is_empty() {
-            let mut sequence = Sequence::new(&scheduler.model.sizes, None);
+            let mut sequence = Sequence::new(scheduler.model.sizes(), None);
             for chunk in begin.chunks(scheduler.options.max_step_tokens.max(1)) {
                 let feed = Feed { sequence: &mut sequence, tokens: chunk, wanted_from: chunk.len() - 1 };
-                scheduler.model.forward(&mut [feed], &mut scheduler.scratch);
+                scheduler.model.forward(&mut [feed], &mut scheduler.scratch)?;
             }
-            scheduler.root = Some(sequence.finish(&scheduler.model.sizes, &scheduler.state_bytes));
+            scheduler.root = Some(sequence.finish(scheduler.model.sizes(), &scheduler.state_bytes));
         }
         let root = scheduler.root.as_ref();
-        let warnings = prompt::check(&scheduler.model, &scheduler.format, root, context_tokens);
+        let warnings = prompt::check(&scheduler.model, &scheduler.format, root, context_tokens)?;
         let warnings = warnings.into_iter().collect();
         Ok((scheduler, warnings))
     }
@@ -221,7 +224,7 @@ impl Scheduler {
 
     /// Whether a lane of so many tokens after a base would fit, were it the only one.
     fn check_memory(&self, base: Option<&Arc<State>>, tokens: usize) -> Result<(), PolicyError> {
-        let sizes = &self.model.sizes;
+        let sizes = self.model.sizes();
         let line = base.into_iter().flat_map(|state| state.line());
         let before: usize = line.map(|state| sizes.state_bytes(state.tokens.len())).sum();
         let needed_bytes = before.saturating_add(sizes.state_bytes(tokens));
@@ -343,7 +346,7 @@ impl Scheduler {
         purpose: Purpose,
         most_tokens: Option<usize>,
     ) -> Lane {
-        let reserved_bytes = self.model.sizes.state_bytes(most_tokens.unwrap_or(feed.len()));
+        let reserved_bytes = self.model.sizes().state_bytes(most_tokens.unwrap_or(feed.len()));
         Lane::new(session, usage.clone(), slot, base, feed, purpose, reserved_bytes)
     }
 
@@ -387,7 +390,7 @@ impl Scheduler {
                 continue;
             };
             self.clock += 1;
-            lane.admit(&self.model.sizes, self.clock);
+            lane.admit(self.model.sizes(), self.clock);
             let needed = self.active.iter().map(Lane::held_bytes).sum::<usize>() + lane.held_bytes();
             // With nothing running a lane that passed `check_memory` fits.
             if !self.make_room(needed) && !self.active.is_empty() {
@@ -462,10 +465,9 @@ impl Scheduler {
         let started = Instant::now();
         let mut taken: BTreeSet<_> = self.active.iter().filter_map(Lane::restores).collect();
         for lane in &mut self.active {
-            lane.prepare(&self.model.sizes, &mut taken);
+            lane.prepare(self.model.sizes(), &mut taken);
         }
         let shares = self.plan();
-        let hidden = self.model.config.hidden_size;
         // Take the tokens of this step out of the lanes, for the feeds borrow the sequences.
         let tokens: Vec<Vec<u32>> =
             self.active.iter_mut().zip(&shares).map(|(lane, share)| lane.take(*share)).collect();
@@ -479,37 +481,16 @@ impl Scheduler {
                 feeds.push(Feed { sequence, tokens: fed, wanted_from: *from });
             }
         }
-        if !feeds.is_empty() {
-            self.model.forward(&mut feeds, &mut self.scratch);
-        }
+        let fed = if feeds.is_empty() { Ok(()) } else { self.model.forward(&mut feeds, &mut self.scratch) };
         drop(feeds);
-
-        // Rows that logits are needed of, by their lane.
-        let mut rows: Vec<usize> = Vec::new();
-        let mut gathered: Vec<f32> = Vec::new();
-        let mut row = 0;
-        for (index, lane) in self.active.iter().enumerate() {
-            let outputs = if tokens[index].is_empty() { 0 } else { tokens[index].len() - wanted[index] };
-            if let Some(output) = lane.base_output() {
-                gathered.extend_from_slice(output);
-                rows.push(index);
-            } else if lane.needs_logits() {
-                gathered.extend_from_slice(&self.scratch.hidden[row * hidden..][..outputs * hidden]);
-                rows.extend(std::iter::repeat_n(index, outputs));
-            }
-            row += outputs;
-        }
-        let vocabulary = self.model.config.vocabulary_size;
-        let at_once = (LOGITS_FLOATS / vocabulary).max(1);
-        for (block, part) in gathered.chunks(at_once * hidden).zip(rows.chunks(at_once)) {
-            self.model.logits(block, &mut self.logits);
-            let context =
-                Context { format: &self.format, tables: &self.tables, threads: self.model.threads() };
-            lane::advance(&mut self.active, part, &self.logits, &mut self.buffers, &context);
+        let counts: Vec<usize> =
+            tokens.iter().zip(&wanted).map(|(fed, from)| fed.len().saturating_sub(*from)).collect();
+        if let Err(error) = fed.and_then(|()| self.advance(&counts)) {
+            return self.give_up(&error);
         }
         self.charge(&tokens, started);
         for lane in &mut self.active {
-            lane.settle(&self.model.sizes, &self.state_bytes);
+            lane.settle(self.model.sizes(), &self.state_bytes);
         }
         self.finish_lanes();
     }
@@ -545,7 +526,7 @@ impl Scheduler {
             }
             let lane = self.active.remove(index);
             let (job_id, session, slot) = (lane.job, lane.session, lane.slot);
-            let (outcome, node) = lane.finish(&self.model.sizes, &self.state_bytes, &self.format);
+            let (outcome, node) = lane.finish(self.model.sizes(), &self.state_bytes, &self.format);
             if let Some((number, state)) = node
                 && let Some(place) = self.nodes.get_mut(&session).and_then(|nodes| nodes.get_mut(number))
             {

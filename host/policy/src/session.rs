@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use futures_channel::oneshot;
-use orion_kernels::Threads;
 
+use crate::backend::{Backend, Device};
 use crate::checkpoint::Checkpoint;
 use crate::counters::{Counters, PolicyCounters};
 use crate::embedded::EmbeddedCheckpoint;
@@ -15,7 +15,6 @@ use crate::error::PolicyError;
 use crate::format::{FormatSpec, Retriever, Segment, TrajectoryFormat};
 use crate::generate::Sampling;
 use crate::matrices::WeightFormat;
-use crate::model::Model;
 use crate::request::Request;
 use crate::scheduler::Scheduler;
 
@@ -46,6 +45,10 @@ pub struct PolicyOptions {
     pub threads: usize,
     /// What the checkpoint's matrices become.
     pub weights: WeightFormat,
+    /// Where it runs.
+    pub device: Device,
+    /// Whether short steps on a device are recorded once and replayed, which saves most of the time of launching them.
+    pub record_steps: bool,
 }
 
 impl Default for PolicyOptions {
@@ -60,6 +63,8 @@ impl Default for PolicyOptions {
             max_step_tokens: 256,
             threads: 0,
             weights: WeightFormat::AsStored,
+            device: Device::Cpu,
+            record_steps: true,
         }
     }
 }
@@ -116,6 +121,8 @@ pub struct PolicyInfo {
     pub parameters: u64,
     /// Bytes of its matrices, in memory or in a mapped file.
     pub weight_bytes: usize,
+    /// Where it runs, for people to read.
+    pub device: String,
     /// The trajectory format.
     pub format: FormatSpec,
     /// Longest sequence, in tokens.
@@ -186,18 +193,32 @@ impl Policy {
         options: &PolicyOptions,
     ) -> Result<Self, PolicyError> {
         let context = options.max_context_tokens.min(checkpoint.config().max_positions);
-        let threads = (options.threads > 0).then(|| Arc::new(Threads::new(options.threads)));
-        let model = Model::load(checkpoint, context, options.weights, threads)?;
-        let weight_bytes = model.weight_bytes();
+        let (model, warnings) = Backend::load(checkpoint, context, options)?;
+        Self::start(name, checkpoint, format, options, model, warnings)
+    }
+
+    /// [`Policy::serve`] with a model that is already where it runs.
+    pub(crate) fn start(
+        name: &str,
+        checkpoint: &Checkpoint,
+        format: TrajectoryFormat,
+        options: &PolicyOptions,
+        model: Backend,
+        mut warnings: Vec<String>,
+    ) -> Result<Self, PolicyError> {
+        let context = options.max_context_tokens.min(checkpoint.config().max_positions);
+        let (weight_bytes, device) = (model.weight_bytes(), model.describe());
         let format = Arc::new(format);
         let (requests, receiver) = channel();
-        let (scheduler, warnings) =
+        let (scheduler, more_warnings) =
             Scheduler::new(model, format.clone(), context, options.clone(), receiver)?;
+        warnings.extend(more_warnings);
         let (state_bytes, counters) = (scheduler.state_bytes(), scheduler.counters());
         let info = PolicyInfo {
             source: name.to_owned(),
             parameters: checkpoint.config().parameters(),
             weight_bytes,
+            device,
             format: format.spec().clone(),
             context_tokens: context,
             warnings,

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use orion_kernels::CacheSegment;
 
 use crate::config::{Config, LayerKind};
+use crate::cuda::{DeviceMemory, DeviceSequence};
 
 /// Keys and values of one attention layer for a run of positions, laid out as `orion_kernels::push_position` does.
 #[derive(Default)]
@@ -41,9 +42,26 @@ pub(crate) struct StateSizes {
     pub(crate) convolution_floats: usize,
     pub(crate) convolution_layers: usize,
     pub(crate) hidden_size: usize,
+    /// Bytes on a device, of a token and of a state; on the CPU 0.
+    pub(crate) device_token_bytes: usize,
+    pub(crate) device_state_bytes: usize,
 }
 
 impl StateSizes {
+    /// Of states that lie on a device: nothing but their tokens is here.
+    pub(crate) fn on_device(token_bytes: usize, state_bytes: usize) -> Self {
+        Self {
+            attention_layers: 0,
+            key_panel_floats: 0,
+            value_floats: 0,
+            convolution_floats: 0,
+            convolution_layers: 0,
+            hidden_size: 0,
+            device_token_bytes: token_bytes,
+            device_state_bytes: state_bytes,
+        }
+    }
+
     pub(crate) fn of(config: &Config) -> Self {
         let attention_layers = config.layers.iter().filter(|kind| **kind == LayerKind::Attention).count();
         Self {
@@ -53,6 +71,8 @@ impl StateSizes {
             convolution_floats: (config.convolution_length - 1) * config.hidden_size,
             convolution_layers: config.layers.len() - attention_layers,
             hidden_size: config.hidden_size,
+            device_token_bytes: 0,
+            device_state_bytes: 0,
         }
     }
 
@@ -64,7 +84,8 @@ impl StateSizes {
             + self.hidden_size
             + tokens;
         // The rest is the struct itself and its vectors' headers.
-        floats * size_of::<f32>() + 256 + 56 * self.attention_layers
+        let on_device = tokens * self.device_token_bytes + self.device_state_bytes;
+        floats * size_of::<f32>() + 256 + 56 * self.attention_layers + on_device
     }
 }
 
@@ -74,6 +95,8 @@ pub(crate) struct Memory {
     pub(crate) convolutions: Vec<f32>,
     /// Output of the last norm at the last token, `[hidden]`: whatever follows is predicted from it.
     pub(crate) hidden: Vec<f32>,
+    /// All of it, where the model runs on a device.
+    device: Option<DeviceMemory>,
     bytes: usize,
     gauge: Arc<AtomicUsize>,
 }
@@ -183,6 +206,8 @@ pub(crate) struct Sequence {
     pub(crate) own: Vec<KeyValues>,
     pub(crate) convolutions: Vec<f32>,
     pub(crate) hidden: Vec<f32>,
+    /// All of that, where the model runs on a device, once it has been fed.
+    pub(crate) device: Option<DeviceSequence>,
     tokens: Vec<u32>,
 }
 
@@ -197,6 +222,7 @@ impl Sequence {
                 |memory| memory.convolutions.clone(),
             ),
             hidden: last.map_or_else(Vec::new, |memory| memory.hidden.clone()),
+            device: None,
             tokens: Vec::new(),
             base,
         }
@@ -221,6 +247,12 @@ impl Sequence {
     pub(crate) fn collect_base<'a>(&'a self, layer: usize, segments: &mut Vec<CacheSegment<'a>>) {
         let chain = self.base.iter().flat_map(|pinned| &pinned.chain);
         segments.extend(chain.map(|memory| memory.own[layer].first(memory.own[layer].positions)));
+    }
+
+    /// What the states from the root to the base hold on the device, oldest first.
+    pub(crate) fn device_base(&self) -> impl Iterator<Item = &DeviceMemory> {
+        let chain = self.base.iter().flat_map(|pinned| &pinned.chain);
+        chain.filter_map(|memory| memory.device.as_ref())
     }
 
     /// The finished state. `gauge` counts the bytes of all memories.
@@ -255,7 +287,8 @@ impl Sequence {
         }
         let bytes = sizes.state_bytes(tokens);
         gauge.fetch_add(bytes, Ordering::Relaxed);
-        let Self { own, convolutions, hidden, .. } = self;
-        Arc::new(Memory { own, convolutions, hidden, bytes, gauge: gauge.clone() })
+        let Self { own, convolutions, hidden, device, .. } = self;
+        let device = device.map(DeviceSequence::finish);
+        Arc::new(Memory { own, convolutions, hidden, device, bytes, gauge: gauge.clone() })
     }
 }

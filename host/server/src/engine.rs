@@ -15,8 +15,8 @@ use orion_host::{
     Strategy, TrustStore,
     index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions, Searcher},
     policy::{
-        Config, EmbeddedCheckpoint, Policy, PolicyOptions, Source, WeightFormat, random_checkpoint,
-        tiny_policy,
+        Config, EmbeddedCheckpoint, Policy, PolicyError, PolicyOptions, Source, WeightFormat,
+        random_checkpoint, tiny_policy,
     },
 };
 
@@ -326,11 +326,21 @@ impl<'s> Engine<'s> {
                 return Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }));
             }
         };
-        let mut options = PolicyOptions { weights: self.session.policy_weights, ..PolicyOptions::default() };
+        let (weights, device) = (self.session.policy_weights, self.session.device);
+        let mut options = PolicyOptions { weights, device, ..PolicyOptions::default() };
         if let Some(threads) = self.session.threads {
             options.threads = usize::from(threads);
         }
-        let policy = Policy::load(&source, &options).attempt("loading the policy")?;
+        let loaded = Policy::load(&source, &options);
+        let is_of_device = matches!(&loaded, Err(PolicyError::Device(_)));
+        let policy = loaded.attempt("loading the policy").map_err(|failure| {
+            if !is_of_device {
+                return failure;
+            }
+            failure.hint(
+                "`--device auto` runs it on the CPU instead; `orion doctor` says which devices there are",
+            )
+        })?;
         let info = policy.describe();
         for warning in &info.warnings {
             self.session.terminal.warn(warning);
@@ -341,6 +351,10 @@ impl<'s> Engine<'s> {
         };
         if options.weights != WeightFormat::AsStored {
             identity = format!("{identity} {}", options.weights.name());
+        }
+        // Numbers of a device differ from the CPU's in the last bits, and after sampling in words.
+        if info.device != "CPU" {
+            identity = format!("{identity} on {}", info.device);
         }
         Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }))
     }

@@ -58,12 +58,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             let threads = cli.global.threads;
             let policy_key = env.policy_key.clone();
             let policy_weights = cli.global.policy_weights;
+            let device = cli.global.device;
             let session = commands::Session {
                 places,
                 plugins,
                 trusted_keys,
                 policy_key,
                 policy_weights,
+                device,
                 terminal,
                 threads,
             };

@@ -2,7 +2,7 @@
 //! memory enough and without.
 
 pub(crate) mod data;
-mod model;
+pub(crate) mod model;
 mod pressure;
-mod reference;
-mod serving;
+pub(crate) mod reference;
+pub(crate) mod serving;

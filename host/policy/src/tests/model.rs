@@ -15,7 +15,7 @@ use crate::random::{Random, random_weights, tiny_config};
 use crate::state::{Sequence, State};
 
 /// Weights in which nothing is neutral: norms are not 1, biases not 0, and all large enough to matter.
-fn lively_weights(config: &Config, seed: u64) -> Weights {
+pub(crate) fn lively_weights(config: &Config, seed: u64) -> Weights {
     let mut weights = random_weights(config, seed);
     let mut random = Random::new(seed ^ 0x5eed);
     for (name, tensor) in &mut weights.tensors {
@@ -57,7 +57,7 @@ fn logits_in_chunks(model: &Model, tokens: &[u32], sizes: &[usize]) -> Vec<f32> 
     all
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(crate) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 

@@ -5,9 +5,9 @@ use crate::config::{Config, LayerKind};
 
 type Rows = Vec<Vec<f64>>;
 
-pub(super) struct Reference<'a> {
-    pub(super) config: &'a Config,
-    pub(super) weights: &'a Weights,
+pub(crate) struct Reference<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) weights: &'a Weights,
 }
 
 impl Reference<'_> {
@@ -111,7 +111,7 @@ impl Reference<'_> {
     }
 
     /// Logits after each token.
-    pub(super) fn logits(&self, tokens: &[u32]) -> Rows {
+    pub(crate) fn logits(&self, tokens: &[u32]) -> Rows {
         let hidden = self.config.hidden_size;
         let table = self.tensor("model.embed_tokens.weight");
         let mut x: Rows = tokens

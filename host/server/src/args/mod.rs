@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use orion_host::policy::WeightFormat;
+use orion_host::policy::{Device, WeightFormat};
 
 use crate::terminal::ColorChoice;
 
@@ -91,6 +91,9 @@ pub struct GlobalArgs {
         hide_default_value = true
     )]
     pub policy_weights: WeightFormat,
+    /// Where a policy runs: auto (a GPU if there is one), cpu or cuda:N
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto", hide_default_value = true)]
+    pub device: Device,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,

@@ -1,6 +1,9 @@
 //! `orion doctor`: what this machine offers and what was found on it; and the one warning about old processors.
 
-use orion_host::{index::cpu_level, policy::EmbeddedCheckpoint};
+use orion_host::{
+    index::cpu_level,
+    policy::{EmbeddedCheckpoint, devices},
+};
 
 use super::Session;
 use crate::{Verdict, failure::Failure, minilm, terminal::Terminal};
@@ -27,6 +30,7 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
     let has_encoder = minilm::is_present(&places.minilm());
     let has_policy = EmbeddedCheckpoint::nano().is_ok();
     let indexes = places.index_names()?;
+    let found = devices();
     if session.terminal.json {
         session.terminal.print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -37,10 +41,17 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
             "models_dir": places.models(),
             "encoder_present": has_encoder,
             "policy_embedded": has_policy,
+            "cuda_devices": found.as_ref().map_or_else(|_| Vec::new(), |all| all.iter().map(|one| one.to_string()).collect()),
+            "cuda_missing": found.as_ref().err().map(ToString::to_string),
             "indexes": indexes,
         }))?;
         return Ok(Verdict::Answered);
     }
+    let device = match &found {
+        Ok(all) if all.is_empty() => "no CUDA device: policies run on the CPU".to_owned(),
+        Ok(all) => all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Err(error) => format!("none, policies run on the CPU: {error}"),
+    };
     let yes_no = |holds: bool, yes: &str, no: &str| if holds { yes.to_owned() } else { no.to_owned() };
     let lines = [
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -60,6 +71,7 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
             "policy",
             yes_no(has_policy, "orion-nano, in this program", "none in this build; --policy names a folder"),
         ),
+        ("device", device),
         ("indexes", if indexes.is_empty() { "none".to_owned() } else { indexes.join(", ") }),
     ];
     let text: String = lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect();

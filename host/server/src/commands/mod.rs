@@ -21,7 +21,10 @@ pub(crate) use strategies::to_json as strategy_json;
 
 use std::path::PathBuf;
 
-use orion_host::{DirectoryOptions, policy::WeightFormat};
+use orion_host::{
+    DirectoryOptions,
+    policy::{Device, WeightFormat},
+};
 
 use crate::{Verdict, args::Command, failure::Failure, places::Places, terminal::Terminal};
 
@@ -38,6 +41,8 @@ pub struct Session {
     pub policy_key: Option<String>,
     /// What the matrices of policies become at load.
     pub policy_weights: WeightFormat,
+    /// Where policies run.
+    pub device: Device,
     /// Where to print.
     pub terminal: Terminal,
     /// Threads for encoding and the policy.

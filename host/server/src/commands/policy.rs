@@ -1,6 +1,6 @@
 //! `orion policy check`: a checkpoint against recorded numbers.
 
-use orion_host::policy::{CheckReport, check_cases};
+use orion_host::policy::{CheckReport, Device, check_cases_on};
 
 use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
@@ -13,8 +13,11 @@ use crate::{
 pub(super) fn run(command: &PolicyCommand, session: &Session) -> Result<Verdict, Failure> {
     let PolicyCommand::Check { model, cases } = command;
     warn_of_slow_processor(&session.terminal);
-    let report =
-        check_cases(model, cases).attempt(format!("checking `{}`", model.display())).map_err(|failure| {
+    // What is checked is the checkpoint; a device only where it is named.
+    let device = if session.device == Device::Auto { Device::Cpu } else { session.device };
+    let report = check_cases_on(device, model, cases, None)
+        .attempt(format!("checking `{}`", model.display()))
+        .map_err(|failure| {
             failure.hint(
                 "--model takes a folder with config.json and safetensors, --cases a file of recorded numbers",
             )

@@ -1,5 +1,7 @@
 //! `orion serve`: the configuration, then [`crate::http`] until a signal ends it.
 
+use orion_host::policy::Device;
+
 use super::Session;
 use crate::{
     Verdict,
@@ -29,5 +31,10 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
         }
         return Ok(Verdict::Answered);
     }
-    http::serve(config, args.config.clone(), session.clone())
+    let mut serving = session.clone();
+    // The command line goes before the configuration.
+    if serving.device == Device::Auto {
+        serving.device = config.adaptive.device;
+    }
+    http::serve(config, args.config.clone(), serving)
 }

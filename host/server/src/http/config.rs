@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use orion_host::policy::Device;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -81,6 +82,7 @@ pub struct AdaptiveConfig {
     pub strategy: String,
     pub policy: String,
     pub policies: BTreeMap<String, PolicyChoice>,
+    pub device: Device,
     pub ms: u64,
     pub tokens: u64,
     pub retrievals: u64,
@@ -131,6 +133,7 @@ impl Default for Config {
             adaptive: AdaptiveConfig {
                 strategy: "beam".to_owned(),
                 policy: "nano".to_owned(),
+                device: Device::Auto,
                 policies: BTreeMap::new(),
                 ms: 10_000,
                 tokens: 100_000,
@@ -343,7 +346,7 @@ impl<'t> Section<'t> {
     }
 
     fn read_adaptive(&self, adaptive: &mut AdaptiveConfig) -> Result<(), Failure> {
-        self.known(&["strategy", "policy", "policies", "ms", "tokens", "retrievals"])?;
+        self.known(&["strategy", "policy", "policies", "device", "ms", "tokens", "retrievals"])?;
         if let Some((strategy, _)) = self.text("strategy")? {
             adaptive.strategy = strategy;
         }
@@ -363,6 +366,11 @@ impl<'t> Section<'t> {
                 return Err(self.file.failure(at, &message));
             }
             adaptive.policy = policy;
+        }
+        if let Some((device, at)) = self.text("device")? {
+            let named = device.parse();
+            adaptive.device =
+                named.map_err(|error| self.file.failure(at, &format!("`adaptive.device`: {error}")))?;
         }
         adaptive.ms = self.number("ms", 1..=3_600_000)?.unwrap_or(adaptive.ms);
         adaptive.tokens = self.number("tokens", 0..=1 << 40)?.unwrap_or(adaptive.tokens);

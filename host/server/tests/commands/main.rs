@@ -112,6 +112,7 @@ fn the_short_help() {
                                          number [default: all cores]
               --policy-weights <FORMAT>  Round a policy's matrices at load, for speed and memory: as-stored,
                                          q8_0, q4_0 or q4_k
+              --device <DEVICE>          Where a policy runs: auto (a GPU if there is one), cpu or cuda:N
               --json                     Print data as JSON
               --color <WHEN>             When to colour [default: auto] [possible values: auto, always,
                                          never]
