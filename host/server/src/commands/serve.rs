@@ -3,6 +3,7 @@
 use super::Session;
 use crate::{
     Verdict,
+    adapters::backends::Backends,
     args::ServeArgs,
     failure::Failure,
     http::{
@@ -21,6 +22,7 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
         None => Config::default(),
     };
     if args.check {
+        Backends::open(&config)?;
         let keys = config.keys.len();
         if session.terminal.json {
             session.terminal.print_json(&serde_json::json!({ "listen": config.listen, "keys": keys }))?;
