@@ -26,9 +26,7 @@ impl Ranking {
     /// Puts what an engine sent into order: engines break ties by what differs between their copies.
     pub(crate) fn ordered(mut hits: Vec<Hit>, partial: Option<String>, k: usize) -> Self {
         hits.retain(|hit| hit.score.is_finite());
-        hits.sort_by(|left, right| {
-            right.score.total_cmp(&left.score).then_with(|| left.id.cmp(&right.id))
-        });
+        hits.sort_by(|left, right| right.score.total_cmp(&left.score).then_with(|| left.id.cmp(&right.id)));
         let mut seen = BTreeSet::new();
         hits.retain(|hit| seen.insert(hit.id.clone()));
         hits.truncate(k);

@@ -43,7 +43,9 @@ impl Engine {
     /// Settings that cannot work.
     pub fn new(name: &str, settings: &Settings) -> Result<Self, EngineError> {
         let wire = match settings.kind {
-            EngineKind::OpenSearch | EngineKind::Elasticsearch => OpenSearch::new(settings).map(Wire::OpenSearch),
+            EngineKind::OpenSearch | EngineKind::Elasticsearch => {
+                OpenSearch::new(settings).map(Wire::OpenSearch)
+            }
             EngineKind::Milvus => Milvus::new(settings).map(Wire::Milvus),
             EngineKind::Sphinx => Sphinx::new(settings).map(Wire::Sphinx),
             EngineKind::Postgres => Postgres::new(settings).map(Wire::Postgres),
@@ -89,7 +91,12 @@ impl Engine {
     }
 
     /// The best `k` documents for a vector of unit length, of those that fit the filter; scores are cosines.
-    pub fn dense(&self, vector: &[f32], k: usize, filter: Option<&Condition>) -> Result<Ranking, EngineError> {
+    pub fn dense(
+        &self,
+        vector: &[f32],
+        k: usize,
+        filter: Option<&Condition>,
+    ) -> Result<Ranking, EngineError> {
         if !self.kind.can_be(Half::Dense) {
             return Err(self.cannot("searching by vector"));
         }

@@ -259,10 +259,7 @@ mod tests {
             (1, "engine `cluster`: searching: refused: no such index")
         );
         let failed = guard.call("searching", |_| -> Result<(), Fault> { Err(Fault::failed("gone")) });
-        assert_eq!(
-            failed.unwrap_err().to_string(),
-            "engine `cluster`: searching: gone (after 3 attempts)"
-        );
+        assert_eq!(failed.unwrap_err().to_string(), "engine `cluster`: searching: gone (after 3 attempts)");
         let state = guard.state();
         assert_eq!((state.answered, state.failed, state.retried, state.rested), (1, 2, 4, 0));
     }
@@ -282,7 +279,9 @@ mod tests {
     fn an_engine_that_keeps_failing_is_left_alone() {
         let guard = guard(1);
         for _ in 0..2 {
-            assert!(guard.call("searching", |_| -> Result<(), Fault> { Err(Fault::failed("gone")) }).is_err());
+            assert!(
+                guard.call("searching", |_| -> Result<(), Fault> { Err(Fault::failed("gone")) }).is_err()
+            );
         }
         let rested = guard.call("searching", |_| -> Result<(), Fault> { panic!("called while resting") });
         assert_eq!(

@@ -93,7 +93,8 @@ impl Milvus {
         if listed.as_array().is_some_and(|names| names.iter().any(|name| *name == json!(self.collection))) {
             return Ok(());
         }
-        let mut body = json!({ "collectionName": self.collection, "dimension": dimensions, "metricType": "IP" });
+        let mut body =
+            json!({ "collectionName": self.collection, "dimension": dimensions, "metricType": "IP" });
         if self.is_old {
             body["primaryField"] = json!("id");
             body["vectorField"] = json!(self.vector);
@@ -110,7 +111,10 @@ impl Milvus {
         let mut rows = Vec::with_capacity(documents.len());
         for document in documents {
             let Some(vector) = &document.vector else {
-                return Err(Fault::Refused(format!("document `{}`: expected a vector, got none", document.id)));
+                return Err(Fault::Refused(format!(
+                    "document `{}`: expected a vector, got none",
+                    document.id
+                )));
             };
             let mut row = Map::new();
             row.insert("id".to_owned(), json!(number_of(&document.id)));
@@ -138,7 +142,8 @@ impl Milvus {
 
     fn ask(&self, what: &str, mut body: Json, time: Duration) -> Result<Json, Fault> {
         body["collectionName"] = json!(self.collection);
-        let path = if self.is_old { format!("/v1/vector/{what}") } else { format!("/v2/vectordb/entities/{what}") };
+        let path =
+            if self.is_old { format!("/v1/vector/{what}") } else { format!("/v2/vectordb/entities/{what}") };
         self.exchange("POST", &path, Some(body), time)
     }
 
@@ -158,9 +163,11 @@ impl Milvus {
         match reply["code"].as_i64() {
             Some(0 | 200) => Ok(reply["data"].take()),
             code => {
-                let message = orion_endpoint::shortened(reply["message"].as_str().unwrap_or("it said nothing"));
+                let message =
+                    orion_endpoint::shortened(reply["message"].as_str().unwrap_or("it said nothing"));
                 let code = code.map_or("no code".to_owned(), |code| format!("code {code}"));
-                let passes = ["timeout", "not fully loaded", "no available", "not ready", "rate limit", "deadline"];
+                let passes =
+                    ["timeout", "not fully loaded", "no available", "not ready", "rate limit", "deadline"];
                 if passes.iter().any(|word| message.contains(word)) {
                     return Err(Fault::failed(format!("{code}: {message}")));
                 }
@@ -220,7 +227,8 @@ mod tests {
 
     #[test]
     fn conditions_become_expressions() {
-        let compare = |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
+        let compare =
+            |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
         let condition = Condition::And(vec![
             compare("year", Operator::Less, Value::Number(340.0)),
             compare("kind", Operator::NotEqual, Value::Keyword("a \"b\"".to_owned())),

@@ -81,14 +81,17 @@ impl Connection {
         match reply.first() {
             Some(0) => Ok(()),
             Some(0xff) => Err(refusal(&reply)),
-            _ => Err(Fault::Refused("the server asks for a password, which SphinxQL does not have".to_owned())),
+            _ => {
+                Err(Fault::Refused("the server asks for a password, which SphinxQL does not have".to_owned()))
+            }
         }
     }
 
     /// One statement and its result.
     pub(crate) fn query(&mut self, statement: &str) -> Result<Rows, Fault> {
         if LONGEST_PACKET <= statement.len() {
-            let message = format!("expected a statement below {LONGEST_PACKET} bytes, got {}", statement.len());
+            let message =
+                format!("expected a statement below {LONGEST_PACKET} bytes, got {}", statement.len());
             return Err(Fault::Refused(message));
         }
         self.sequence = 0;
@@ -126,7 +129,9 @@ impl Connection {
             }
             read += packet.len();
             if LONGEST_REPLY < read {
-                return Err(Fault::Refused(format!("expected a reply below {LONGEST_REPLY} bytes, got more")));
+                return Err(Fault::Refused(format!(
+                    "expected a reply below {LONGEST_REPLY} bytes, got more"
+                )));
             }
             let mut at = 0;
             found.rows.push((0..columns).map(|_| cell(&packet, &mut at)).collect::<Result<_, _>>()?);
@@ -196,7 +201,10 @@ fn refusal(packet: &[u8]) -> Fault {
         // Too many connections, server shutdown, host blocked.
         1040 | 1053 | 1129 => Fault::failed(reason),
         // Sphinx has one code for everything; what is said decides.
-        _ if ["maxed out", "timed out", "timeout", "no available", "connect"].iter().any(|word| reason.contains(word)) => {
+        _ if ["maxed out", "timed out", "timeout", "no available", "connect"]
+            .iter()
+            .any(|word| reason.contains(word)) =>
+        {
             Fault::failed(reason)
         }
         _ => Fault::Refused(reason),

@@ -103,7 +103,8 @@ impl OpenSearch {
         let filter = filter.map(clause);
         if self.is_elastic {
             let candidates = k.clamp(CANDIDATES.0, CANDIDATES.1);
-            let mut knn = json!({ "field": field, "query_vector": vector, "k": k, "num_candidates": candidates });
+            let mut knn =
+                json!({ "field": field, "query_vector": vector, "k": k, "num_candidates": candidates });
             if let Some(filter) = filter {
                 knn["filter"] = filter;
             }
@@ -171,7 +172,11 @@ impl OpenSearch {
         }
     }
 
-    fn mapping(&self, dimensions: Option<usize>, metadata: &std::collections::BTreeMap<String, Kind>) -> Json {
+    fn mapping(
+        &self,
+        dimensions: Option<usize>,
+        metadata: &std::collections::BTreeMap<String, Kind>,
+    ) -> Json {
         let mut properties = Map::new();
         for (name, kind) in metadata {
             let kind = match kind {
@@ -206,11 +211,8 @@ impl OpenSearch {
     pub(crate) fn push(&self, documents: &[Document], time: Duration) -> Result<(), Fault> {
         let mut lines = String::new();
         for document in documents {
-            let mut source: Map<String, Json> = document
-                .metadata
-                .iter()
-                .map(|(name, value)| (name.clone(), value.with_dates()))
-                .collect();
+            let mut source: Map<String, Json> =
+                document.metadata.iter().map(|(name, value)| (name.clone(), value.with_dates())).collect();
             source.insert(self.fields.title.clone(), json!(document.title));
             source.insert(self.fields.text.clone(), json!(document.text));
             if let Some(vector) = &document.vector {
@@ -334,6 +336,9 @@ mod tests {
             "hits": { "hits": [{ "_id": "b", "_score": 0.75 }, { "_id": "a", "_score": 0.75 }] } });
         let ranking = ranking(&reply, 10, |score| 2.0 * score - 1.0).unwrap();
         assert_eq!(ranking.partial.as_deref(), Some("2 of 5 shards failed"));
-        assert_eq!(ranking.hits, [Hit { id: "a".to_owned(), score: 0.5 }, Hit { id: "b".to_owned(), score: 0.5 }]);
+        assert_eq!(
+            ranking.hits,
+            [Hit { id: "a".to_owned(), score: 0.5 }, Hit { id: "b".to_owned(), score: 0.5 }]
+        );
     }
 }

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn conditions_become_clauses() {
-        let compare = |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
+        let compare =
+            |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
         let condition = Condition::And(vec![
             compare("year", Operator::GreaterOrEqual, Value::Number(340.0)),
             Condition::Or(vec![

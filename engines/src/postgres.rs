@@ -137,12 +137,15 @@ impl Postgres {
     ) -> Result<Ranking, Fault> {
         let Fields { id, vector: column, .. } = &self.columns;
         let mut sql = Sql::default();
-        sql.push(&format!("SELECT {id}::text, {column} <=> ")).parameter(literal(vector)).push("::vector AS distance");
+        sql.push(&format!("SELECT {id}::text, {column} <=> "))
+            .parameter(literal(vector))
+            .push("::vector AS distance");
         sql.push(&format!(" FROM {} WHERE {column} IS NOT NULL", self.table));
         self.filtered(&mut sql, filter);
         sql.push(&format!(" ORDER BY {column} <=> $1::text::vector LIMIT {k}"));
         let rows = self.rows(&sql, Some(k.clamp(CANDIDATES.0, CANDIDATES.1)), time)?;
-        let hit = |row: &Row| Ok(Hit { id: row.try_get(0)?, score: (1.0 - row.try_get::<_, f64>(1)?) as f32 });
+        let hit =
+            |row: &Row| Ok(Hit { id: row.try_get(0)?, score: (1.0 - row.try_get::<_, f64>(1)?) as f32 });
         let hits = rows.iter().map(hit).collect::<Result<_, tokio_postgres::Error>>().map_err(fault)?;
         Ok(Ranking::ordered(hits, None, k))
     }
@@ -197,11 +200,7 @@ impl Postgres {
     }
 
     /// Makes table and indexes where they are not there.
-    pub(crate) fn prepare(
-        &self,
-        dimensions: Option<usize>,
-        time: Duration,
-    ) -> Result<(), Fault> {
+    pub(crate) fn prepare(&self, dimensions: Option<usize>, time: Duration) -> Result<(), Fault> {
         let Fields { id, title, text, vector, metadata } = &self.columns;
         let index = |of: &str| quoted(&format!("{}_{of}", self.plain_table).replace('.', "_"));
         let mut script = String::new();
@@ -239,11 +238,8 @@ impl Postgres {
         for (place, document) in documents.iter().enumerate() {
             sql.push(if place == 0 { "(" } else { ", (" }).parameter(document.id.as_str()).push(", ");
             sql.parameter(document.title.as_str()).push(", ").parameter(document.text.as_str()).push(", ");
-            let values: Map<String, Json> = document
-                .metadata
-                .iter()
-                .map(|(name, value)| (name.clone(), value.with_seconds()))
-                .collect();
+            let values: Map<String, Json> =
+                document.metadata.iter().map(|(name, value)| (name.clone(), value.with_seconds())).collect();
             // `jsonb` refuses the escape that JSON has for NUL.
             sql.parameter(Json::Object(values).to_string().replace("\\u0000", "\\ufffd")).push("::jsonb");
             match &document.vector {

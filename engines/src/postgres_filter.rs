@@ -91,7 +91,8 @@ mod tests {
 
     #[test]
     fn conditions_become_sql_with_parameters() {
-        let compare = |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
+        let compare =
+            |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
         let mut sql = Sql::default();
         let condition = Condition::And(vec![
             compare("ye\"ar", Operator::Less, Value::Number(340.0)),
@@ -109,8 +110,14 @@ mod tests {
         assert_eq!(
             sql.parameters,
             [
-                "$.\"ye\\\"ar\" ? (@ < $value)", "{\"value\":340.0}", "$.\"kind\"", "{}",
-                "$.\"kind\" ? (@ == $value)", "{\"value\":\"it's\"}", "note", "two words",
+                "$.\"ye\\\"ar\" ? (@ < $value)",
+                "{\"value\":340.0}",
+                "$.\"kind\"",
+                "{}",
+                "$.\"kind\" ? (@ == $value)",
+                "{\"value\":\"it's\"}",
+                "note",
+                "two words",
             ]
         );
     }

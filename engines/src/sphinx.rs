@@ -77,14 +77,19 @@ impl Sphinx {
         filter: Option<&Condition>,
         time: Duration,
     ) -> Result<Ranking, Fault> {
-        let words: Vec<&str> =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).take(MOST_WORDS).collect();
+        let words: Vec<&str> = text
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|word| !word.is_empty())
+            .take(MOST_WORDS)
+            .collect();
         if words.is_empty() {
             return Ok(Ranking::default());
         }
         let (column, also) = match filter {
             None => (String::new(), ""),
-            Some(filter) => (format!(", {} AS orion_fits", expression(filter, &self.metadata)?), " AND orion_fits=1"),
+            Some(filter) => {
+                (format!(", {} AS orion_fits", expression(filter, &self.metadata)?), " AND orion_fits=1")
+            }
         };
         // What shards have by then is worth more than nothing at all after the deadline.
         let patience = (time.as_millis() * 4 / 5).max(1);
@@ -146,7 +151,8 @@ impl Sphinx {
     }
 
     pub(crate) fn count(&self, time: Duration) -> Result<u64, Fault> {
-        let (found, partial) = self.searched.query(&format!("SELECT COUNT(*) FROM {}", self.searched.index), time)?;
+        let (found, partial) =
+            self.searched.query(&format!("SELECT COUNT(*) FROM {}", self.searched.index), time)?;
         if let Some(partial) = partial {
             return Err(Fault::failed(partial));
         }
@@ -164,8 +170,9 @@ impl Sphinx {
             let (found, _) = place.query(&format!("DESCRIBE {}", place.index), time)?;
             let names: Vec<&str> =
                 found.rows.iter().filter_map(|row| row.first().and_then(Option::as_deref)).collect();
-            if let Some(missing) =
-                ["title", "text", "doc", "stored", &self.metadata].into_iter().find(|name| !names.contains(name))
+            if let Some(missing) = ["title", "text", "doc", "stored", &self.metadata]
+                .into_iter()
+                .find(|name| !names.contains(name))
             {
                 return Err(Fault::Refused(format!(
                     "index `{}` at {}: expected fields `title` and `text`, string attributes `doc` and `stored` and \
@@ -197,7 +204,8 @@ impl Sphinx {
             rows[(number % places.len() as u64) as usize].push(row);
         }
         for (place, rows) in places.iter().zip(rows) {
-            let head = format!("REPLACE INTO {} (id,title,text,doc,stored,{}) VALUES ", place.index, self.metadata);
+            let head =
+                format!("REPLACE INTO {} (id,title,text,doc,stored,{}) VALUES ", place.index, self.metadata);
             let mut statement = String::new();
             for row in rows {
                 if !statement.is_empty() && LONGEST_PACKET <= statement.len() + row.len() + 1 {

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn conditions_become_expressions() {
-        let compare = |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
+        let compare =
+            |name: &str, operator, value| Condition::Compare { name: name.to_owned(), operator, value };
         let condition = Condition::Or(vec![
             Condition::Not(Box::new(compare("year", Operator::GreaterOrEqual, Value::Number(339.5)))),
             compare("kind", Operator::NotEqual, Value::Keyword("it's".to_owned())),

@@ -7,8 +7,7 @@ impl Searcher {
     /// The vector of each document, `None` where the id is unknown or the index keeps no vectors. Of a document with
     /// several vectors, the first. Reads the list of all rows once: ask for many at a time.
     pub fn vectors_of(&self, ids: &[&str]) -> Vec<Option<Vec<f32>>> {
-        let places: BTreeMap<&str, usize> =
-            ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+        let places: BTreeMap<&str, usize> = ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
         let mut found: Vec<Option<Vec<f32>>> = vec![None; ids.len()];
         for segment in self.vector_segments() {
             let alive = segment.slots.iter().enumerate().filter_map(|(row, slot)| Some((row, (*slot)?)));

@@ -303,9 +303,8 @@ impl Retrieve for SplitRetriever {
     fn search(&self, queries: Vec<Query>) -> BoxFuture<'_, Result<Vec<Vec<Hit>>, ServiceError>> {
         Box::pin(async move {
             // Texts that need a vector are encoded in one batch.
-            let places: Vec<usize> = (0..queries.len())
-                .filter(|place| queries[*place].retriever != Retriever::Lexical)
-                .collect();
+            let places: Vec<usize> =
+                (0..queries.len()).filter(|place| queries[*place].retriever != Retriever::Lexical).collect();
             let mut vectors: Vec<Option<Result<Vec<f32>, ServiceError>>> = vec![None; queries.len()];
             if !places.is_empty() {
                 let texts = places.iter().map(|place| queries[*place].text.clone()).collect();
@@ -366,7 +365,8 @@ fn to_stored(stored: Stored) -> StoredDocument {
 
 /// A document of the index with its vector, on its way into an engine.
 pub fn to_pushed(document: StoredDocument, vector: Option<Vec<f32>>) -> PushedDocument {
-    let metadata = document.metadata.iter().filter_map(|(name, value)| Some((name.clone(), to_value(value)?)));
+    let metadata =
+        document.metadata.iter().filter_map(|(name, value)| Some((name.clone(), to_value(value)?)));
     PushedDocument {
         metadata: metadata.collect(),
         id: document.id,

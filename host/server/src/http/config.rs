@@ -166,7 +166,9 @@ impl Config {
             .map_err(|error| file.failure(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self::default();
         let root = Section { file: &file, name: String::new(), table: parsed.get_ref() };
-        root.known(&["listen", "data", "open", "tls", "log", "bounds", "adaptive", "keys", "backends", "indices"])?;
+        root.known(&[
+            "listen", "data", "open", "tls", "log", "bounds", "adaptive", "keys", "backends", "indices",
+        ])?;
         if let Some((text, at)) = root.text("listen")? {
             config.listen = text.parse().map_err(|_| {
                 file.failure(

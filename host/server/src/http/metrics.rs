@@ -164,7 +164,12 @@ fn push_backends(text: &mut String, app: &App) {
     if all.is_empty() {
         return;
     }
-    head(text, "orion_backend_calls_total", "counter", "Calls of other engines by outcome; retried counts attempts.");
+    head(
+        text,
+        "orion_backend_calls_total",
+        "counter",
+        "Calls of other engines by outcome; retried counts attempts.",
+    );
     for (name, state) in &all {
         let outcomes = [
             ("answered", state.answered),
@@ -179,7 +184,12 @@ fn push_backends(text: &mut String, app: &App) {
     }
     head(text, "orion_backend_resting", "gauge", "Whether an engine is left alone after failures.");
     for (name, state) in &all {
-        line(text, "orion_backend_resting", &format!("backend=\"{}\"", quoted(name)), f64::from(u8::from(state.is_resting)));
+        line(
+            text,
+            "orion_backend_resting",
+            &format!("backend=\"{}\"", quoted(name)),
+            f64::from(u8::from(state.is_resting)),
+        );
     }
 }
 

@@ -63,7 +63,8 @@ impl<'t> Section<'t> {
         for (name, section) in self.tables("backends")? {
             if name == EMBEDDED {
                 let at = section.table.iter().next().map_or(0, |(key, _)| key.span().start);
-                let message = format!("`backends.{name}`: expected another name, since that is Orion's own index");
+                let message =
+                    format!("`backends.{name}`: expected another name, since that is Orion's own index");
                 return Err(self.file.failure(at, &message));
             }
             let backend = section.read_backend()?;
@@ -74,8 +75,20 @@ impl<'t> Section<'t> {
 
     fn read_backend(&self) -> Result<BackendConfig, Failure> {
         self.known(&[
-            "kind", "url", "collection", "user", "secret_file", "fields", "interface", "shards", "language",
-            "timeout_ms", "attempts", "breaker_failures", "breaker_rest_ms", "connections",
+            "kind",
+            "url",
+            "collection",
+            "user",
+            "secret_file",
+            "fields",
+            "interface",
+            "shards",
+            "language",
+            "timeout_ms",
+            "attempts",
+            "breaker_failures",
+            "breaker_rest_ms",
+            "connections",
         ])?;
         let kinds = EngineKind::ALL.map(EngineKind::name);
         let word = self.choice("kind", &kinds)?;
@@ -178,7 +191,8 @@ impl<'t> Section<'t> {
     ) -> Result<Option<String>, Failure> {
         let Some((name, at)) = self.text(key)?.filter(|(name, _)| name != EMBEDDED) else { return Ok(None) };
         let Some(backend) = backends.get(&name) else {
-            let known: Vec<&str> = std::iter::once(EMBEDDED).chain(backends.keys().map(String::as_str)).collect();
+            let known: Vec<&str> =
+                std::iter::once(EMBEDDED).chain(backends.keys().map(String::as_str)).collect();
             let message = format!("`{}{key}`: expected one of {}, got `{name}`", self.name, known.join(", "));
             return Err(self.file.failure(at, &message));
         };
@@ -198,8 +212,11 @@ mod tests {
     #[test]
     fn halves_are_checked_when_they_are_read() {
         let check = |rest: &str, expected: &str| {
-            let text = format!("[backends.m]\nkind = \"milvus\"\nurl = \"http://127.0.0.1:1\"\ncollection = \"c\"\n{rest}");
-            let got = Config::parse(&text, "o.toml").map_or_else(|failure| failure.to_string(), |_| String::new());
+            let text = format!(
+                "[backends.m]\nkind = \"milvus\"\nurl = \"http://127.0.0.1:1\"\ncollection = \"c\"\n{rest}"
+            );
+            let got =
+                Config::parse(&text, "o.toml").map_or_else(|failure| failure.to_string(), |_| String::new());
             assert_eq!(got, expected, "{rest}");
         };
         check("[indices.notes]\ndense = \"m\"\nlexical = \"embedded\"\nmetadata.year = \"number\"", "");
