@@ -1,8 +1,8 @@
 //! Milvus over REST; dense only.
 //!
 //! Version 2 of the interface (Milvus 2.4 and later) by default, version 1 (2.2, 2.3) where the settings say so: they
-//! differ in paths, in the code of success and in how a collection is made. In both the key is a number made from the id
-//! ([`number_of`]), because version 1 makes no other keys, and the id lies beside it. Metadata are dynamic fields with a
+//! differ in paths, in the code of success, and version 1 makes no collection that could be used. In both the key is a
+//! number made from the id ([`number_of`]), and the id lies beside it. Metadata are dynamic fields with a
 //! prefix of their own, keywords always as lists.
 
 use std::time::Duration;
@@ -80,31 +80,31 @@ impl Milvus {
         Ok(Ranking::ordered(hits.ok_or_else(broken)?, None, k))
     }
 
-    /// Makes the collection where it is not there, and loads it.
+    /// Makes the collection where it is not there, and loads it; version 1 of the interface only looks for it.
     pub(crate) fn prepare(&self, dimensions: Option<usize>, time: Duration) -> Result<(), Fault> {
         let dimensions = dimensions
             .ok_or_else(|| Fault::Refused("expected documents with vectors, got none".to_owned()))?;
-        let (listed, path) = if self.is_old {
-            (self.exchange("GET", "/v1/vector/collections", None, time)?, "/v1/vector/collections/create")
+        let listed = if self.is_old {
+            self.exchange("GET", "/v1/vector/collections", None, time)?
         } else {
-            let listed = self.exchange("POST", "/v2/vectordb/collections/list", Some(json!({})), time)?;
-            (listed, "/v2/vectordb/collections/create")
+            self.exchange("POST", "/v2/vectordb/collections/list", Some(json!({})), time)?
         };
         if listed.as_array().is_some_and(|names| names.iter().any(|name| *name == json!(self.collection))) {
             return Ok(());
         }
-        let mut body =
-            json!({ "collectionName": self.collection, "dimension": dimensions, "metricType": "IP" });
         if self.is_old {
-            body["primaryField"] = json!("id");
-            body["vectorField"] = json!(self.vector);
-        } else {
-            body["idType"] = json!("Int64");
-            body["autoID"] = json!(false);
-            body["primaryFieldName"] = json!("id");
-            body["vectorFieldName"] = json!(self.vector);
+            return Err(Fault::Refused(format!(
+                "expected a collection `{}`: version 1 of the interface makes none whose keys are given; it needs the \
+                 primary key `id` of INT64 without auto id, `{}` as FLOAT_VECTOR of {dimensions} with metric IP, and \
+                 dynamic fields",
+                self.collection, self.vector
+            )));
         }
-        self.exchange("POST", path, Some(body), time).map(|_| ())
+        let body = json!({
+            "collectionName": self.collection, "dimension": dimensions, "metricType": "IP", "idType": "Int64",
+            "autoID": false, "primaryFieldName": "id", "vectorFieldName": self.vector,
+        });
+        self.exchange("POST", "/v2/vectordb/collections/create", Some(body), time).map(|_| ())
     }
 
     pub(crate) fn push(&self, documents: &[Document], time: Duration) -> Result<(), Fault> {
