@@ -1,7 +1,8 @@
-//! One request to an OpenAI-compatible model server, and whether another attempt is worth while.
+//! One request to an HTTP server, and whether another attempt is worth while.
 //!
-//! A leaf that the trainer (many patient questions) and the server (a policy that answers within a search's deadline)
-//! share. It knows HTTP; what is asked and how answers are read is theirs.
+//! A leaf that the trainer (many patient questions to a model), the server (a policy that answers within a search's
+//! deadline) and `engines` (searches and changes in other engines) share. It knows HTTP; what is asked and how answers
+//! are read is theirs.
 
 use std::time::Duration;
 
@@ -29,6 +30,82 @@ pub enum Attempt {
     },
 }
 
+/// One request of any kind; [`attempt`] is the common one.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// `GET`, `PUT`, `POST`, `HEAD` or `DELETE`.
+    pub method: &'a str,
+    /// The whole address.
+    pub url: &'a str,
+    /// Value of the header `authorization`.
+    pub authorization: Option<&'a str>,
+    /// Type of the body; without one, no body is sent.
+    pub content_type: Option<&'a str>,
+    /// The body.
+    pub body: &'a str,
+    /// A longer answer is a failure.
+    pub longest_bytes: u64,
+    /// The whole exchange ends within this.
+    pub timeout: Option<Duration>,
+}
+
+/// What a server said.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub text: String,
+    /// How long the server asks to be left alone.
+    pub after: Option<Duration>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub enum NoReply {
+    /// An address or a header that cannot be sent.
+    Unsendable(String),
+    /// Nothing that lasts.
+    Failed(String),
+}
+
+/// Sends one request; whatever status comes back is a reply.
+pub fn exchange(agent: &Agent, call: &Call<'_>) -> Result<Reply, NoReply> {
+    let mut request = ureq::http::Request::builder().method(call.method).uri(call.url);
+    if let Some(authorization) = call.authorization {
+        request = request.header("authorization", authorization);
+    }
+    let unsendable = |error: ureq::http::Error| NoReply::Unsendable(error.to_string());
+    let sent = match call.content_type {
+        Some(kind) => {
+            let request = request.header("content-type", kind).body(call.body).map_err(unsendable)?;
+            agent.run(agent.configure_request(request).timeout_global(call.timeout).build())
+        }
+        None => {
+            let request = request.body(()).map_err(unsendable)?;
+            agent.run(agent.configure_request(request).timeout_global(call.timeout).build())
+        }
+    };
+    let mut response = match sent {
+        Ok(response) => response,
+        // An address or a header that cannot be sent will not get better.
+        Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
+            return Err(NoReply::Unsendable(error.to_string()));
+        }
+        Err(error) => return Err(NoReply::Failed(error.to_string())),
+    };
+    let status = response.status().as_u16();
+    let after = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
+        .map(Duration::from_secs);
+    match response.body_mut().with_config().limit(call.longest_bytes).read_to_string() {
+        Ok(text) => Ok(Reply { status, text, after }),
+        Err(error) => Err(NoReply::Failed(format!("status {status} and then {error}"))),
+    }
+}
+
 /// A client whose every request ends within `timeout`. No proxy is taken from the environment.
 pub fn agent(timeout: Duration, user_agent: &str) -> Agent {
     Agent::config_builder()
@@ -48,35 +125,26 @@ pub fn base_address(url: &str) -> Option<&str> {
 
 /// Sends a JSON body once; `key` goes along as bearer token.
 pub fn attempt(agent: &Agent, url: &str, key: Option<&str>, body: &str) -> Attempt {
-    let mut request = agent.post(url).header("content-type", "application/json");
-    if let Some(key) = key {
-        request = request.header("authorization", format!("Bearer {key}"));
-    }
-    let failed = |reason: String| Attempt::Failed { reason, after: None };
-    let mut response = match request.send(body) {
-        Ok(response) => response,
-        // An address or a header that cannot be sent will not get better.
-        Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {
-            return Attempt::Refused(error.to_string());
-        }
-        Err(error) => return failed(error.to_string()),
+    let authorization = key.map(|key| format!("Bearer {key}"));
+    let call = Call {
+        method: "POST",
+        url,
+        authorization: authorization.as_deref(),
+        content_type: Some("application/json"),
+        body,
+        longest_bytes: LONGEST_ANSWER_BYTES,
+        timeout: agent.config().timeouts().global,
     };
-    let status = response.status().as_u16();
-    let after = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok())
-        .map(Duration::from_secs);
-    let text = match response.body_mut().with_config().limit(LONGEST_ANSWER_BYTES).read_to_string() {
-        Ok(text) => text,
-        Err(error) => return failed(format!("status {status} and then {error}")),
+    let reply = match exchange(agent, &call) {
+        Ok(reply) => reply,
+        Err(NoReply::Unsendable(reason)) => return Attempt::Refused(reason),
+        Err(NoReply::Failed(reason)) => return Attempt::Failed { reason, after: None },
     };
-    match status {
-        200 => Attempt::Answered(text),
-        408 | 429 | 500.. => {
-            Attempt::Failed { reason: format!("status {status}: {}", shortened(&text)), after }
-        }
-        _ => Attempt::Refused(format!("status {status}: {}", shortened(&text))),
+    let said = || format!("status {}: {}", reply.status, shortened(&reply.text));
+    match reply.status {
+        200 => Attempt::Answered(reply.text),
+        408 | 429 | 500.. => Attempt::Failed { reason: said(), after: reply.after },
+        _ => Attempt::Refused(said()),
     }
 }
 

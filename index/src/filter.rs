@@ -12,7 +12,7 @@
 //! numbers and dates (`2024-05-06` or RFC 3339). A document without the field satisfies no comparison, `!=` included.
 //! A name that no document has is an error, because it is a typing mistake more often than not.
 
-use crate::document::{Kind, parse_date};
+use crate::document::{Kind, Value, parse_date};
 use crate::error::{IndexError, Result};
 use crate::lexical;
 use std::collections::BTreeMap;
@@ -30,11 +30,11 @@ use tantivy::{BitSet, DocId, SegmentReader};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
     expression: String,
-    node: Node,
+    pub(crate) node: Node,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Node {
+pub(crate) enum Node {
     Or(Vec<Node>),
     And(Vec<Node>),
     Not(Box<Node>),
@@ -42,8 +42,10 @@ enum Node {
     Exists { name: String, name_at: usize },
 }
 
+/// How a comparison compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+#[expect(missing_docs, reason = "the names say all")]
+pub enum Operator {
     Equal,
     NotEqual,
     Less,
@@ -114,6 +116,46 @@ impl Filter {
     /// The expression as it was given.
     pub fn expression(&self) -> &str {
         &self.expression
+    }
+
+    pub(crate) fn kind(&self, kinds: &BTreeMap<String, Kind>, name: &str, name_at: usize) -> Result<Kind> {
+        kinds.get(name).copied().ok_or_else(|| {
+            let known: Vec<&str> = kinds.keys().map(String::as_str).collect();
+            let expected = format!("one of the metadata names [{}]", known.join(", "));
+            failed(&self.expression, name_at, &expected, format!("`{name}`"))
+        })
+    }
+
+    /// The operand in the type of the field that it is compared with; both names come with their places.
+    pub(crate) fn value(
+        &self,
+        kinds: &BTreeMap<String, Kind>,
+        (name, name_at): (&str, usize),
+        operator: Operator,
+        (operand, operand_at): (&str, usize),
+    ) -> Result<Value> {
+        let kind = self.kind(kinds, name, name_at)?;
+        if operator.is_order() && !matches!(kind, Kind::Number | Kind::Date) {
+            let got = format!("an order comparison of {} `{name}`", kind.name());
+            return Err(failed(&self.expression, name_at, "equality", got));
+        }
+        let wrong = |expected: &str| failed(&self.expression, operand_at, expected, format!("`{operand}`"));
+        match kind {
+            Kind::Keyword => Ok(Value::Keyword(operand.to_owned())),
+            Kind::Text => Ok(Value::Text(operand.to_owned())),
+            Kind::Number => match operand.parse::<f64>() {
+                Ok(number) if number.is_finite() => Ok(Value::Number(number)),
+                _ => Err(wrong("a finite number")),
+            },
+            Kind::Date => {
+                parse_date(operand).map(Value::Date).ok_or_else(|| wrong("a date, `2024-05-06` or RFC 3339"))
+            }
+            Kind::Boolean => match operand {
+                "true" => Ok(Value::Boolean(true)),
+                "false" => Ok(Value::Boolean(false)),
+                _ => Err(wrong("`true` or `false`")),
+            },
+        }
     }
 }
 
@@ -344,11 +386,7 @@ impl Scope<'_> {
     }
 
     fn kind(&self, name: &str, name_at: usize) -> Result<Kind> {
-        self.kinds.get(name).copied().ok_or_else(|| {
-            let known: Vec<&str> = self.kinds.keys().map(String::as_str).collect();
-            let expected = format!("one of the metadata names [{}]", known.join(", "));
-            failed(&self.filter.expression, name_at, &expected, format!("`{name}`"))
-        })
+        self.filter.kind(self.kinds, name, name_at)
     }
 
     fn operand(
@@ -359,29 +397,14 @@ impl Scope<'_> {
         operand: &str,
         operand_at: usize,
     ) -> Result<Operand> {
-        let expression = &self.filter.expression;
-        let kind = self.kind(name, name_at)?;
-        if operator.is_order() && !matches!(kind, Kind::Number | Kind::Date) {
-            let got = format!("an order comparison of {} `{name}`", kind.name());
-            return Err(failed(expression, name_at, "equality", got));
-        }
-        let wrong = |expected: &str| failed(expression, operand_at, expected, format!("`{operand}`"));
-        match kind {
-            Kind::Keyword => Ok(Operand::Words(vec![operand.to_owned()])),
-            Kind::Text => Ok(Operand::Words(lexical::words(self.analysis, operand))),
-            Kind::Number => match operand.parse::<f64>() {
-                Ok(number) if number.is_finite() => Ok(Operand::Number(number)),
-                _ => Err(wrong("a finite number")),
-            },
-            Kind::Date => parse_date(operand)
-                .map(Operand::Date)
-                .ok_or_else(|| wrong("a date, `2024-05-06` or RFC 3339")),
-            Kind::Boolean => match operand {
-                "true" => Ok(Operand::Boolean(true)),
-                "false" => Ok(Operand::Boolean(false)),
-                _ => Err(wrong("`true` or `false`")),
-            },
-        }
+        Ok(match self.filter.value(self.kinds, (name, name_at), operator, (operand, operand_at))? {
+            Value::Text(text) => Operand::Words(lexical::words(self.analysis, &text)),
+            Value::Keyword(word) => Operand::Words(vec![word]),
+            Value::Keywords(words) => Operand::Words(words),
+            Value::Number(number) => Operand::Number(number),
+            Value::Date(seconds) => Operand::Date(seconds),
+            Value::Boolean(boolean) => Operand::Boolean(boolean),
+        })
     }
 
     fn node(&self, node: &Node, reader: &SegmentReader) -> Result<BitSet> {

@@ -18,9 +18,11 @@ mod catalog;
 mod codes;
 mod dense;
 mod derive;
+mod condition;
 mod document;
 mod embed;
 mod error;
+mod export;
 mod files;
 mod filter;
 mod fusion;
@@ -44,10 +46,11 @@ mod writer;
 
 pub use cache::EmbeddingCache;
 pub use catalog::Catalog;
+pub use condition::Condition;
 pub use document::{Document, Kind, MAX_ID_BYTES, StoredDocument, Value, format_date, parse_date};
 pub use embed::Embedder;
 pub use error::{IndexError, Result};
-pub use filter::Filter;
+pub use filter::{Filter, Operator};
 pub use fusion::{FUSION_DEPTH, Fusion, fuse};
 pub use index::{Index, IndexStats, OpenOptions, Progress};
 #[doc(hidden)]

@@ -211,7 +211,7 @@ impl Searcher {
         ids
     }
 
-    fn id(&self, slot: Slot) -> &str {
+    pub(crate) fn id(&self, slot: Slot) -> &str {
         self.tables[slot.segment as usize].id(slot.document)
     }
 

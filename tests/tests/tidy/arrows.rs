@@ -8,14 +8,25 @@ use serde_json::Value;
 use crate::tree::expect_none;
 
 /// Crate, and those of ours that it may name. What is not listed is forbidden, for builds and tests alike.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("orion-endpoint", &[]),
+    ("orion-engines", &["orion-endpoint"]),
     ("orion-kernels", &[]),
     ("orion-eval", &[]),
     ("orion-index", &["orion-kernels"]),
     ("orion-policy", &["orion-kernels"]),
     ("orion-host", &["orion-index", "orion-policy"]),
-    ("orion-server", &["orion-host", "orion-bundle", "orion-eval", "orion-plugin-build", "orion-endpoint"]),
+    (
+        "orion-server",
+        &[
+            "orion-host",
+            "orion-bundle",
+            "orion-eval",
+            "orion-plugin-build",
+            "orion-endpoint",
+            "orion-engines",
+        ],
+    ),
     ("orion-trainer", &["orion-host", "orion-policy", "orion-bundle", "orion-eval", "orion-endpoint"]),
     ("orion-sdk", &[]),
     ("orion-plain", &["orion-sdk"]),
@@ -55,7 +66,8 @@ const RESERVED: [(&str, &[&str]); 4] = [
 
 /// Crates that know nothing of the rest stay small: at most this many direct dependencies.
 const LARGEST_LEAF: usize = 10;
-const LEAVES: [&str; 5] = ["orion-endpoint", "orion-kernels", "orion-eval", "orion-index", "orion-policy"];
+const LEAVES: [&str; 6] =
+    ["orion-endpoint", "orion-engines", "orion-kernels", "orion-eval", "orion-index", "orion-policy"];
 
 /// Licences that ask for no more than a notice.
 const ALLOWED_LICENCES: [&str; 15] = [

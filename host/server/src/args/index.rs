@@ -108,6 +108,29 @@ pub enum IndexCommand {
         /// The index
         name: IndexName,
     },
+    /// Load an index's documents, with their vectors, into another engine
+    ///
+    /// Documents are put under their ids, in batches: pushing twice changes nothing, and an interrupted push goes on where
+    /// it stopped. Documents that the index no longer has stay in the engine.
+    #[command(
+        after_help = "Examples:\n  orion index push notes --to cluster --config orion.toml\n  orion index push notes --to cluster --config orion.toml --fresh --json"
+    )]
+    Push {
+        /// The index
+        name: IndexName,
+        /// The engine: a name from `[backends]`
+        #[arg(long, value_name = "BACKEND")]
+        to: String,
+        /// The configuration that names it, as `orion serve` reads it
+        #[arg(long, value_name = "FILE", default_value = "orion.toml")]
+        config: PathBuf,
+        /// Documents of one batch
+        #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=5_000))]
+        batch: u32,
+        /// Begin anew instead of going on with an interrupted push
+        #[arg(long)]
+        fresh: bool,
+    },
     /// Say what an index holds
     #[command(after_help = "Examples:\n  orion index stats notes\n  orion index stats notes --json")]
     Stats {

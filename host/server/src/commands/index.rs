@@ -36,6 +36,9 @@ pub(super) fn run(command: IndexCommand, session: &Session) -> Result<Verdict, F
         }
         IndexCommand::Delete { name, ids, no_commit } => delete(&name, &ids, no_commit, session),
         IndexCommand::Commit { name } => commit(&name, session),
+        IndexCommand::Push { name, to, config, batch, fresh } => {
+            super::push::run(&super::push::Order { name, to, config, batch: batch as usize, fresh }, session)
+        }
         IndexCommand::Stats { name } => stats(&name, session),
         IndexCommand::List => list(session),
         IndexCommand::Drop { name, yes } => drop_index(&name, yes, session),

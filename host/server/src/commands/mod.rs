@@ -12,6 +12,7 @@ mod models;
 mod plot;
 mod plugin;
 mod policy;
+mod push;
 mod search;
 mod serve;
 mod strategies;

@@ -5,6 +5,7 @@ use orion_host::policy::Device;
 use super::Session;
 use crate::{
     Verdict,
+    adapters::backends::Backends,
     args::ServeArgs,
     failure::Failure,
     http::{
@@ -23,6 +24,7 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
         None => Config::default(),
     };
     if args.check {
+        Backends::open(&config)?;
         let keys = config.keys.len();
         if session.terminal.json {
             session.terminal.print_json(&serde_json::json!({ "listen": config.listen, "keys": keys }))?;

@@ -2,17 +2,18 @@
 
 use std::{sync::Arc, time::Instant};
 
-use orion_host::{BranchObserver, CancelToken, Degraded, DegradedKind, Limits, Outcome, Request};
+use orion_host::{BranchObserver, CancelToken, Degraded, DegradedKind, Limits, Outcome, Request, Services};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
     app::App,
     call::{Call, kind_of},
+    elsewhere,
     error::ApiError,
     search::{Seen, body::SearchBody, compile::Scope, envelope, ranked_hits},
 };
-use crate::engine::WithoutEncoder;
+use crate::{adapters::backends::SplitRetriever, engine::WithoutEncoder};
 
 /// `ext.adaptive`, or the `adaptive` processor of a pipeline.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -194,8 +195,18 @@ pub async fn search(
     strategy
         .check_options(&wanted.params)
         .map_err(|error| ApiError::illegal(format!("adaptive: {error}")))?;
-    let services =
-        app.engine.services_over(Arc::clone(&seen.searcher), policy.as_ref(), WithoutEncoder::Substitute);
+    let split = elsewhere::retriever(app, seen)?;
+    let services = match &split {
+        None => {
+            let searcher = Arc::clone(&seen.searcher);
+            app.engine.services_over(searcher, policy.as_ref(), WithoutEncoder::Substitute)
+        }
+        Some(split) => Services {
+            retrieve: Arc::new(split.clone()),
+            generate: policy.map(|policy| policy.generate),
+            feedback: None,
+        },
+    };
     let ceiling = &config.adaptive;
     let lowest = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
     let budget_ms = lowest(wanted.ms, ceiling.ms);
@@ -224,7 +235,7 @@ pub async fn search(
         return Err(ApiError::illegal(format!("adaptive: {reason}")));
     }
     let (seen, search, trace) = (seen.clone(), search.clone(), wanted.trace);
-    app.blocking(move || reply(&seen, &search, &outcome, trace, started)).await
+    app.blocking(move || reply(&seen, &search, &outcome, trace, started, split.as_ref())).await
 }
 
 /// Whether a search has a text to start from and asks for nothing that an adaptive one cannot give.
@@ -234,7 +245,8 @@ pub fn fits(seen: &Seen, search: &SearchBody) -> bool {
     refuse_what_has_no_meaning(search).is_ok() && scope.text_and_filter(&search.query).is_ok()
 }
 
-fn refuse_what_has_no_meaning(search: &SearchBody) -> Result<(), ApiError> {
+/// Refuses, by name, what a ranking over lookups cannot give.
+pub(super) fn refuse_what_has_no_meaning(search: &SearchBody) -> Result<(), ApiError> {
     let refused = if !search.sort.is_empty() || search.after.is_some() {
         Some("sort")
     } else if search.explain {
@@ -260,8 +272,9 @@ fn reply(
     outcome: &Outcome,
     trace: bool,
     started: Instant,
+    split: Option<&SplitRetriever>,
 ) -> Result<Value, ApiError> {
-    let hits = ranked_hits(seen, search, &outcome.ranking)?;
+    let hits = ranked_hits(seen, search, &outcome.ranking, split)?;
     let max_score = outcome.ranking.first().map(|hit| hit.score);
     let mut reply = envelope(started, outcome.ranking.len() as u64, max_score, hits, search.total);
     let is_late = outcome.degraded.as_ref().is_some_and(|degraded| degraded.kind == DegradedKind::Deadline);
@@ -291,6 +304,14 @@ fn reply(
     if trace {
         adaptive["tree"] = json!(outcome.trace);
         adaptive["call_ms"] = json!(outcome.call_ms);
+    }
+    if let Some(split) = split {
+        let reasons = split.notes.reasons();
+        if !reasons.is_empty() {
+            adaptive["partial"] = json!(true);
+            adaptive["backends"] = json!(reasons);
+        }
+        elsewhere::mark(&mut reply, split);
     }
     reply["ext"] = json!({ "adaptive": adaptive });
     Ok(reply)

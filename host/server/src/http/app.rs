@@ -24,6 +24,7 @@ use super::{
     pipelines::Pipelines,
 };
 use crate::{
+    adapters::backends::Backends,
     engine::{Engine, LoadedPolicy},
     failure::{Explain, Failure},
     meant::PolicyChoice,
@@ -55,6 +56,8 @@ pub struct App {
     collections: RwLock<BTreeMap<String, Arc<Collection>>>,
     /// Held while an index is made or deleted: one at a time.
     changing: Mutex<()>,
+    /// Other engines.
+    pub backends: Backends,
     /// Search pipelines.
     pub pipelines: Pipelines,
     /// Scrolls and points in time.
@@ -81,6 +84,7 @@ impl App {
         cache: PathBuf,
     ) -> Result<Self, Failure> {
         let most = config.bounds.adaptive_searches as usize;
+        let backends = Backends::open(&config)?;
         let salt = format!("{} {}", super::now_ms(), std::process::id());
         let cache = match engine.encoder()? {
             Some(_) => Some(Arc::new(EmbeddingCache::open(&cache).attempt("opening the embedding cache")?)),
@@ -93,6 +97,7 @@ impl App {
             cache,
             collections: RwLock::default(),
             changing: Mutex::new(()),
+            backends,
             pipelines: Pipelines::open(data.join("pipelines.json"))?,
             cursors: Cursors::new(config.bounds.cursors as usize, salt),
             metrics: Metrics::default(),
@@ -154,6 +159,7 @@ impl App {
                 collection.map_err(|error| Failure::new(format!("{}: {}", attempted(), error.reason)))?;
             self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(name, collection);
         }
+        super::elsewhere::attach(self)?;
         self.ready.store(true, Ordering::Release);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
@@ -20,6 +20,8 @@ use orion_host::index::{Index, Searcher};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
+
+use crate::adapters::backends::Halves;
 
 use super::{error::ApiError, mapping::Mapping, persist::write_whole, writing};
 
@@ -164,6 +166,8 @@ pub struct Collection {
     pub index: Index,
     meta: RwLock<Arc<Meta>>,
     has_meta: bool,
+    /// Where its halves are, if any is in another engine.
+    pub elsewhere: OnceLock<Arc<Halves>>,
     /// Changes that are not committed yet: the document, or `None` where it was deleted.
     pub(super) pending: RwLock<BTreeMap<String, Option<Kept>>>,
     /// Documents that wait to be embedded.
@@ -209,6 +213,7 @@ impl Collection {
             index,
             meta: RwLock::new(Arc::new(meta)),
             has_meta,
+            elsewhere: OnceLock::new(),
             pending: RwLock::default(),
             waiting: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -273,6 +278,12 @@ impl Collection {
 
     /// Changes documents; answers once the changes are in the write-ahead log.
     pub async fn write(&self, operations: Vec<Operation>) -> Result<Outcomes, ApiError> {
+        if self.elsewhere.get().is_some_and(|halves| halves.is_whole()) {
+            return Err(ApiError::illegal(format!(
+                "index [{}] is kept by other engines: `orion index push` fills them",
+                self.name
+            )));
+        }
         let most = self.bounds.read().unwrap_or_else(PoisonError::into_inner).waiting;
         let waiting = self.waiting.load(Ordering::Relaxed);
         if most <= waiting {
@@ -299,6 +310,9 @@ impl Collection {
     pub fn get(&self, id: &str) -> Result<Option<Kept>, ApiError> {
         if let Some(pending) = self.pending.read().unwrap_or_else(PoisonError::into_inner).get(id) {
             return Ok(pending.clone());
+        }
+        if let Some(halves) = self.elsewhere.get().filter(|halves| halves.is_whole()) {
+            return Ok(halves.document(id).map_err(super::elsewhere::api_error)?.map(Kept::of_document));
         }
         let found = self.searcher().documents(&[id])?.pop().flatten();
         Ok(found.map(Kept::of_document))

@@ -21,6 +21,10 @@ use crate::{
     meant::PolicyChoice,
 };
 
+mod backends;
+
+pub use backends::{BackendConfig, IndexConfig};
+
 /// Every key with its default and what it does.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
@@ -109,6 +113,10 @@ pub struct Config {
     pub adaptive: AdaptiveConfig,
     /// API keys; without any, everybody may do everything.
     pub keys: Vec<KeyConfig>,
+    /// Other engines.
+    pub backends: BTreeMap<String, BackendConfig>,
+    /// Indexes whose halves are elsewhere.
+    pub indices: BTreeMap<String, IndexConfig>,
 }
 
 impl Default for Config {
@@ -140,6 +148,8 @@ impl Default for Config {
                 retrievals: 256,
             },
             keys: Vec::new(),
+            backends: BTreeMap::new(),
+            indices: BTreeMap::new(),
         }
     }
 }
@@ -158,8 +168,10 @@ impl Config {
         let parsed = DeTable::parse(text)
             .map_err(|error| file.failure(error.span().map_or(0, |span| span.start), error.message()))?;
         let mut config = Self::default();
-        let root = Section { file: &file, name: "", table: parsed.get_ref() };
-        root.known(&["listen", "data", "open", "tls", "log", "bounds", "adaptive", "keys"])?;
+        let root = Section { file: &file, name: String::new(), table: parsed.get_ref() };
+        root.known(&[
+            "listen", "data", "open", "tls", "log", "bounds", "adaptive", "keys", "backends", "indices",
+        ])?;
         if let Some((text, at)) = root.text("listen")? {
             config.listen = text.parse().map_err(|_| {
                 file.failure(
@@ -187,6 +199,8 @@ impl Config {
             adaptive.read_adaptive(&mut config.adaptive)?;
         }
         config.keys = root.read_keys()?;
+        config.backends = root.read_backends()?;
+        config.indices = root.read_indices(&config.backends)?;
         if config.keys.is_empty() && !config.open && !config.listen.ip().is_loopback() {
             let at = root.table.get("listen").map_or(0, |value| value.span().start);
             let message = format!(
@@ -217,7 +231,7 @@ impl File<'_> {
 struct Section<'t> {
     file: &'t File<'t>,
     /// With a dot at its end, or empty.
-    name: &'t str,
+    name: String,
     table: &'t DeTable<'t>,
 }
 
@@ -319,7 +333,7 @@ impl<'t> Section<'t> {
             _ => "adaptive.",
         };
         match value.get_ref() {
-            DeValue::Table(table) => Ok(Some(Section { file: self.file, name, table })),
+            DeValue::Table(table) => Ok(Some(Section { file: self.file, name: name.to_owned(), table })),
             other => Err(self.wrong(key, value.span().start, "a table", other)),
         }
     }
@@ -388,7 +402,7 @@ impl<'t> Section<'t> {
             let DeValue::Table(table) = item.get_ref() else {
                 return Err(self.wrong("keys", item.span().start, "tables `[[keys]]`", item.get_ref()));
             };
-            let section = Section { file: self.file, name: "keys.", table };
+            let section = Section { file: self.file, name: "keys.".to_owned(), table };
             section.known(&["name", "sha256", "scopes", "requests_per_second", "tokens_per_minute"])?;
             let key = KeyConfig {
                 name: section.needed("name")?,
@@ -452,6 +466,7 @@ mod tests {
         let config = Config::parse(&whole, "example.toml").unwrap();
         assert_eq!(config.keys.len(), 1);
         assert!(config.tls.is_some() && config.data.is_some());
+        assert_eq!((config.backends.len(), config.indices.len()), (1, 1));
     }
 
     #[test]

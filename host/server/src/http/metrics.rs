@@ -126,6 +126,7 @@ impl Metrics {
             line(&mut text, name, "", value);
         }
         self.push_gauges(&mut text, app);
+        push_backends(&mut text, app);
         push_plugins(&mut text, app);
         text
     }
@@ -155,6 +156,40 @@ impl Metrics {
             let queued = one.queued.load(Ordering::Relaxed) as f64;
             line(text, "orion_index_queued_requests", &format!("index=\"{}\"", one.name), queued);
         }
+    }
+}
+
+fn push_backends(text: &mut String, app: &App) {
+    let all: Vec<_> = app.backends.engines().map(|engine| (engine.name(), engine.state())).collect();
+    if all.is_empty() {
+        return;
+    }
+    head(
+        text,
+        "orion_backend_calls_total",
+        "counter",
+        "Calls of other engines by outcome; retried counts attempts.",
+    );
+    for (name, state) in &all {
+        let outcomes = [
+            ("answered", state.answered),
+            ("failed", state.failed),
+            ("retried", state.retried),
+            ("rested", state.rested),
+        ];
+        for (outcome, count) in outcomes {
+            let labels = format!("backend=\"{}\",outcome=\"{outcome}\"", quoted(name));
+            line(text, "orion_backend_calls_total", &labels, count as f64);
+        }
+    }
+    head(text, "orion_backend_resting", "gauge", "Whether an engine is left alone after failures.");
+    for (name, state) in &all {
+        line(
+            text,
+            "orion_backend_resting",
+            &format!("backend=\"{}\"", quoted(name)),
+            f64::from(u8::from(state.is_resting)),
+        );
     }
 }
 

@@ -13,6 +13,7 @@ pub mod collection;
 pub mod config;
 pub mod cursors;
 pub mod documents;
+pub mod elsewhere;
 pub mod entry;
 pub mod error;
 pub mod health;

@@ -1,8 +1,11 @@
 //! The server as operators and clients meet it: the real program, loopback, a port of its own.
 
 mod adaptive;
+mod backends;
 mod clients;
 mod errors;
 mod operations;
+#[path = "../../../../engines/tests/real/servers.rs"]
+mod peers;
 mod server;
 mod wire;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use orion_host::index::{Clause, Searcher};
+use orion_host::index::{Clause, Searcher, StoredDocument};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -21,17 +21,16 @@ pub(super) struct Ranked {
     pub(super) sort: Vec<Value>,
 }
 
-/// The `hits` array.
+/// The `hits` array; documents in the order of the ranking.
 pub(super) fn shown(
     index: &str,
     searcher: &Searcher,
+    documents: Vec<Option<StoredDocument>>,
     ranked: &[Ranked],
     search: &SearchBody,
     words: &BTreeSet<String>,
     clause: Option<&Clause>,
 ) -> Result<Vec<Value>, ApiError> {
-    let ids: Vec<&str> = ranked.iter().map(|one| one.id.as_str()).collect();
-    let documents = searcher.documents(&ids)?;
     let mut hits = Vec::with_capacity(ranked.len());
     for (one, document) in ranked.iter().zip(documents) {
         let Some(document) = document else { continue };

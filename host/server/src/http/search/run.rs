@@ -17,12 +17,13 @@ use super::{
     highlight::Highlight,
     hits::{self, Ranked},
 };
+use crate::adapters::backends::SplitRetriever;
 use crate::http::{
     adaptive,
     app::App,
     call::{self, Call},
     collection::Collection,
-    cursors,
+    cursors, elsewhere,
     error::ApiError,
     pipelines,
     reply::{Answer, Reply},
@@ -116,7 +117,10 @@ async fn one(
     let as_int = call.switch("rest_total_hits_as_int")?.unwrap_or(false);
     let mut reply = match &search.adaptive {
         Some(wanted) => adaptive::search(app, call, &seen, &search, &wanted.clone(), None).await?,
-        None => within(app, search.timeout_ms, move || plain(&seen, &search, started, 0)).await?,
+        None => match elsewhere::retriever(app, &seen)? {
+            Some(split) => elsewhere::plain(app, &seen, &search, split, started).await?,
+            None => within(app, search.timeout_ms, move || plain(&seen, &search, started, 0)).await?,
+        },
     };
     if as_int {
         reply["hits"]["total"] = reply["hits"]["total"]["value"].clone();
@@ -165,6 +169,12 @@ pub fn envelope(
 
 /// A search that is not adaptive; `skip` hits come before the body's own `from`.
 pub fn plain(seen: &Seen, search: &SearchBody, started: Instant, skip: usize) -> Result<Value, ApiError> {
+    if seen.collection.elsewhere.get().is_some() {
+        return Err(ApiError::illegal(format!(
+            "index [{}] is kept by other engines: scrolls and points in time are not supported",
+            seen.collection.name
+        )));
+    }
     let meta = seen.collection.meta();
     let scope = Scope { mapping: &meta.mapping, searcher: &seen.searcher, weights: search.weights.clone() };
     let clause = scope.clause(&search.query)?;
@@ -190,7 +200,10 @@ pub fn plain(seen: &Seen, search: &SearchBody, started: Instant, skip: usize) ->
         .map(|hit| Ranked { id: hit.id, score: hit.score, sort: hit.sort.iter().map(shown_key).collect() })
         .collect();
     let words = marked_words(seen, search);
-    let hits = hits::shown(&seen.collection.name, &seen.searcher, &ranked, search, &words, Some(&clause))?;
+    let ids: Vec<&str> = ranked.iter().map(|one| one.id.as_str()).collect();
+    let documents = seen.searcher.documents(&ids)?;
+    let name = &seen.collection.name;
+    let hits = hits::shown(name, &seen.searcher, documents, &ranked, search, &words, Some(&clause))?;
     let max_score = if sorted { None } else { found.max_score };
     Ok(envelope(started, found.total, max_score, hits, search.total))
 }
@@ -205,16 +218,25 @@ fn marked_words(seen: &Seen, search: &SearchBody) -> BTreeSet<String> {
     Highlight::words(&seen.searcher, &texts)
 }
 
-/// Hits of an adaptive ranking.
+/// Hits of a ranking that was looked up; documents from other engines where they are there.
 pub fn ranked_hits(
     seen: &Seen,
     search: &SearchBody,
     ranking: &[orion_host::Hit],
+    split: Option<&SplitRetriever>,
 ) -> Result<Vec<Value>, ApiError> {
+    let page: Vec<&orion_host::Hit> = ranking.iter().skip(search.from).take(search.size).collect();
+    let documents = match split {
+        Some(split) => elsewhere::documents(split, &page),
+        None => {
+            let ids: Vec<&str> = page.iter().map(|hit| hit.id.as_str()).collect();
+            seen.searcher.documents(&ids)?
+        }
+    };
     let one = |hit: &orion_host::Hit| Ranked { id: hit.id.clone(), score: Some(hit.score), sort: Vec::new() };
-    let ranked: Vec<Ranked> = ranking.iter().skip(search.from).take(search.size).map(one).collect();
+    let ranked: Vec<Ranked> = page.into_iter().map(one).collect();
     let words = marked_words(seen, search);
-    hits::shown(&seen.collection.name, &seen.searcher, &ranked, search, &words, None)
+    hits::shown(&seen.collection.name, &seen.searcher, documents, &ranked, search, &words, None)
 }
 
 /// `_count`.
@@ -242,6 +264,16 @@ pub async fn count(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
         .blocking(move || {
             let mut count = 0;
             for collection in collections {
+                if let Some(halves) = collection.elsewhere.get().filter(|halves| halves.is_whole()) {
+                    if !matches!(query, Node::All) {
+                        return Err(ApiError::illegal(format!(
+                            "index [{}] is kept by other engines: only all documents can be counted",
+                            collection.name
+                        )));
+                    }
+                    count += halves.count().map_err(elsewhere::api_error)?;
+                    continue;
+                }
                 let (meta, searcher) = (collection.meta(), collection.searcher());
                 let scope = Scope { mapping: &meta.mapping, searcher: &searcher, weights: None };
                 count += searcher.count(&scope.clause(&query)?)?;
