@@ -4,5 +4,6 @@ mod basics;
 mod common;
 mod damage;
 mod services;
+mod snapshot;
 mod structured;
 mod twins;

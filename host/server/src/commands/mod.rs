@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod eval;
 mod index;
+mod mcp;
 mod models;
 mod plot;
 mod plugin;
@@ -60,5 +61,6 @@ pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure>
         Command::Policy(command) => policy::run(&command, session),
         Command::Doctor => doctor::run(session),
         Command::Serve(args) => serve::run(&args, session),
+        Command::Mcp(args) => mcp::run(&args, session),
     }
 }

@@ -16,6 +16,10 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
         session.terminal.print(EXAMPLE)?;
         return Ok(Verdict::Answered);
     }
+    if args.openapi {
+        session.terminal.print(&format!("{:#}\n", http::openapi::document()))?;
+        return Ok(Verdict::Answered);
+    }
     let config = match &args.config {
         Some(file) => Config::read(file)?,
         None => Config::default(),
@@ -29,5 +33,5 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
         }
         return Ok(Verdict::Answered);
     }
-    http::serve(config, args.config.clone(), session.clone())
+    http::serve(config, args.config.clone(), session.clone(), false)
 }

@@ -3,6 +3,12 @@
 mod adaptive;
 mod clients;
 mod errors;
+mod limits;
+mod mcp;
+mod openapi;
 mod operations;
+mod plugins;
 mod server;
+mod snapshots;
+mod spans;
 mod wire;
