@@ -62,6 +62,9 @@ pub struct Outcome {
     pub trace: SearchTrace,
     /// Milliseconds of each of [`SearchTrace::calls`]; apart from the trace because no two runs share them.
     pub call_ms: Vec<f32>,
+    /// When each of them began, in milliseconds after the search did.
+    #[serde(default)]
+    pub call_at_ms: Vec<f32>,
 }
 
 /// Why a search was answered by the plain ranking.

@@ -226,8 +226,9 @@ impl Host {
             log: state.log,
         };
         let Answered { ranking, confidence, options } = answered;
-        let (failure, call_ms) = (state.failure, state.call_ms);
-        let outcome = Outcome { ranking, confidence, options, degraded, failure, cost, trace, call_ms };
+        let (failure, call_ms, call_at_ms) = (state.failure, state.call_ms, state.call_at_ms);
+        let outcome =
+            Outcome { ranking, confidence, options, degraded, failure, cost, trace, call_ms, call_at_ms };
         if !state.journal.is_replay() {
             strategy.counters.note(&outcome);
         }

@@ -125,6 +125,9 @@ pub(crate) struct SearchState {
     pub(crate) observer: Option<BranchObserver>,
     pub(crate) calls: Vec<CallRecord>,
     pub(crate) call_ms: Vec<f32>,
+    /// When each of the calls began, counted from `began`.
+    pub(crate) call_at_ms: Vec<f32>,
+    began: Instant,
     pub(crate) log: Vec<LogLine>,
     /// What the guest logged at error level since it last logged anything else, lines kept.
     pub(crate) complaint: String,
@@ -157,6 +160,8 @@ impl SearchState {
             observer: None,
             calls: Vec::new(),
             call_ms: Vec::new(),
+            call_at_ms: Vec::new(),
+            began: Instant::now(),
             log: Vec::new(),
             complaint: String::new(),
             failure: None,
@@ -209,6 +214,7 @@ impl SearchState {
         let error = answer.as_ref().err().map(error_text);
         self.calls.push(CallRecord { call: call.to_owned(), items: items as u64, usage, error });
         self.call_ms.push(elapsed_ms as f32);
+        self.call_at_ms.push((started.duration_since(self.began).as_secs_f64() * 1e3) as f32);
         if call != PLAIN_CALL {
             self.check_replay()?;
         }

@@ -4,6 +4,7 @@ use crate::error::{IndexError, Result};
 use crate::files;
 use crate::index::{Index, OpenOptions};
 use crate::settings::{IndexSettings, SETTINGS_FILE};
+use crate::snapshot::{self, Copied};
 use std::path::{Path, PathBuf};
 
 /// A root folder of named indexes.
@@ -39,6 +40,27 @@ impl Catalog {
     /// Opens an index.
     pub fn index(&self, name: &str, options: OpenOptions) -> Result<Index> {
         Index::open(&self.path(name)?, options)
+    }
+
+    /// Makes an index from a copy of one, whole or not at all; opening it compares what is in it once more.
+    pub fn put_back(&self, name: &str, copy: &Path, copied: &Copied) -> Result<()> {
+        let path = self.path(name)?;
+        if path.exists() {
+            return Err(IndexError::AlreadyExists { path });
+        }
+        // A name that no index can have: a crash leaves no half index behind.
+        let draft = self.root.join(format!(".restoring-{name}"));
+        if draft.exists() {
+            std::fs::remove_dir_all(&draft).map_err(IndexError::io("remove", &draft))?;
+        }
+        let made = snapshot::put_back(copy, copied, &draft)
+            .and_then(|()| std::fs::rename(&draft, &path).map_err(IndexError::io("create", &path)));
+        if made.is_err() {
+            // What could not be made is of no use; the error says why.
+            let _ = std::fs::remove_dir_all(&draft);
+        }
+        made?;
+        files::sync_dir(&self.root)
     }
 
     /// Deletes an index with all its documents; an error while a writer is at work on it.

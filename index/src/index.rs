@@ -301,6 +301,10 @@ impl Index {
         self.shared.reload(false)
     }
 
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The settings the index was created with.
     pub fn settings(&self) -> &IndexSettings {
         &self.shared.settings

@@ -326,7 +326,12 @@ fn replay_file(
 impl Log {
     /// Starts the log of a new index.
     pub(crate) fn create(dir: &Path) -> Result<()> {
-        create_file(dir, 0).map(|_| ())
+        Self::create_after(dir, 0)
+    }
+
+    /// Starts the log of an index whose state contains the changes up to `sequence`.
+    pub(crate) fn create_after(dir: &Path, sequence: u64) -> Result<()> {
+        create_file(dir, sequence).map(|_| ())
     }
 
     /// Opens the newest file for appending and cuts off what was never acknowledged.

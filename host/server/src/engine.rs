@@ -57,9 +57,9 @@ pub enum WithoutEncoder {
 /// Opens and keeps what commands need; shared by reference between threads.
 pub struct Engine<'s> {
     session: &'s Session,
-    host: Host,
+    host: Arc<Host>,
     plugins: BTreeMap<String, Arc<Strategy>>,
-    directory: OnceLock<Option<PluginDirectory>>,
+    directory: OnceLock<Option<Arc<PluginDirectory>>>,
     loaded: Mutex<BTreeMap<String, Arc<Strategy>>>,
     policies: Mutex<BTreeMap<PolicyChoice, Option<LoadedPolicy>>>,
     encoder: OnceLock<Option<Embedder>>,
@@ -80,7 +80,7 @@ impl<'s> Engine<'s> {
         mut options: HostOptions,
     ) -> Result<Self, Failure> {
         options.cache_folder = Some(session.places.component_cache().to_owned());
-        let host = Host::new(options).attempt("starting the sandbox")?;
+        let host = Arc::new(Host::new(options).attempt("starting the sandbox")?);
         let mut plugins = BTreeMap::new();
         let trust = session.trusted_keys.as_deref().map(TrustStore::open).transpose();
         let trust = trust.attempt("reading trusted keys")?;
@@ -107,15 +107,20 @@ impl<'s> Engine<'s> {
         &self.host
     }
 
+    /// The same, for who outlives a borrow.
+    pub fn shared_host(&self) -> Arc<Host> {
+        Arc::clone(&self.host)
+    }
+
     /// The plugin directory, loaded on first use; each plugin that is refused is warned of then.
-    pub fn directory(&self) -> Result<Option<&PluginDirectory>, Failure> {
+    pub fn directory(&self) -> Result<Option<&Arc<PluginDirectory>>, Failure> {
         if let Some(directory) = self.directory.get() {
             return Ok(directory.as_ref());
         }
         let directory = match &self.session.plugins {
             None => None,
             Some(options) => {
-                let directory = PluginDirectory::new(options.clone());
+                let directory = Arc::new(PluginDirectory::new(options.clone()));
                 let attempted = format!("loading plugins from `{}`", options.folder.display());
                 for change in directory.refresh(&self.host).attempt(attempted)? {
                     if let Change::Refused { name, reason, .. } = change {
@@ -167,7 +172,7 @@ impl<'s> Engine<'s> {
     }
 
     fn no_strategy(&self, name: &str) -> Failure {
-        let plugins = self.directory().ok().flatten().map(PluginDirectory::current);
+        let plugins = self.directory().ok().flatten().map(|directory| directory.current());
         let refused = plugins.and_then(|plugins| plugins.get(name)?.refusal.clone());
         if let Some(refusal) = refused {
             return Failure::new(format!("choosing strategy `{name}`: its plugin is not loaded: {refusal}"));

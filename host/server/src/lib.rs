@@ -3,7 +3,7 @@
 //! `main.rs` calls [`run`], and that is all it does. [`args`] is what was typed, [`meant`] what it means,
 //! [`commands`] what is done about it; [`engine`] puts host, index and policy together; [`evaluation`] makes runs
 //! and, apart from that, scores them; [`authoring`] makes plugins; [`adapters`] speak to other programs; [`http`]
-//! serves; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
+//! serves; [`mcp`] offers tools to agents; [`terminal`] and [`failure`] are the only ways to talk. [`env_vars`] alone
 //! reads the environment.
 
 pub mod adapters;
@@ -18,9 +18,11 @@ pub mod evaluation;
 pub mod failure;
 pub mod http;
 pub mod lexical_only;
+pub mod mcp;
 pub mod meant;
 pub mod minilm;
 pub mod places;
+pub mod snapshots;
 pub mod terminal;
 pub mod tree;
 

@@ -43,7 +43,8 @@ fn a_search_is_answered_with_tree_and_cost() {
         ["retrieval.search", "retrieval.documents", "policy.extend", "policy.perplexity", "feedback.quality"];
     let expected = [["policy.extend", "policy.propose"].as_slice(), &branch, &branch].concat();
     assert_eq!(calls, expected);
-    assert_eq!(outcome.call_ms.len(), calls.len());
+    assert_eq!((outcome.call_ms.len(), outcome.call_at_ms.len()), (calls.len(), calls.len()));
+    assert!(outcome.call_at_ms.is_sorted());
     assert_eq!((outcome.cost.retrievals, outcome.cost.nodes), (2, 5));
     assert_eq!((outcome.cost.tokens_prefilled, outcome.cost.tokens_decoded), (15 + 8, 8));
     assert!(outcome.cost.fuel > 0 && outcome.cost.peak_memory_bytes > 0);

@@ -5,5 +5,6 @@ mod common;
 mod damage;
 mod dense;
 mod services;
+mod snapshot;
 mod structured;
 mod twins;

@@ -149,6 +149,32 @@ pub enum IndexCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Copy what is committed of indexes into a folder, while others may write to them
+    #[command(
+        after_help = "Examples:\n  orion index snapshot backups/monday notes\n  orion index snapshot backups/tuesday"
+    )]
+    Snapshot {
+        /// The snapshot: a folder that must not exist, named with a-z 0-9 - _ .
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+        /// The indexes; all of them without
+        #[arg(value_name = "NAME")]
+        names: Vec<IndexName>,
+    },
+    /// Make an index from one of a snapshot; every file is compared first
+    #[command(
+        after_help = "Examples:\n  orion index restore backups/monday notes\n  orion index restore backups/monday notes --as notes-of-monday"
+    )]
+    Restore {
+        /// The snapshot's folder
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+        /// The index in it
+        name: IndexName,
+        /// Its new name
+        #[arg(long = "as", value_name = "NAME")]
+        target: Option<IndexName>,
+    },
     /// Find the best weight of the dense half on judged queries that are not a test split
     #[command(after_help = "Examples:\n  orion index tune scifact --data data/scifact --split dev")]
     Tune {

@@ -11,12 +11,14 @@ use orion_host::policy::{Device, WeightFormat};
 use crate::terminal::ColorChoice;
 
 mod index;
+mod mcp;
 mod operate;
 mod plugin;
 mod search;
 mod serve;
 
 pub use index::{DenseSearchChoice, IndexCommand, LanguageChoice};
+pub use mcp::McpArgs;
 pub use operate::{
     PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs, PluginWatchArgs,
 };
@@ -160,6 +162,8 @@ pub enum Command {
     Policy(PolicyCommand),
     /// Serve indexes over HTTP, as OpenSearch's clients speak it
     Serve(ServeArgs),
+    /// Offer search to agents as tools of the Model Context Protocol
+    Mcp(McpArgs),
     /// Say what this machine offers and what Orion found on it
     #[command(after_help = "Examples:\n  orion doctor\n  orion doctor --json")]
     Doctor,

@@ -7,7 +7,7 @@ use clap::Args;
 /// `orion serve`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  orion serve\n  orion serve --example\n  orion serve --config orion.toml --check\n  orion serve --config orion.toml"
+    after_help = "Examples:\n  orion serve\n  orion serve --example\n  orion serve --config orion.toml --check\n  orion serve --config orion.toml\n  orion serve --openapi"
 )]
 pub struct ServeArgs {
     /// The configuration [default: listen on 127.0.0.1:9200, the usual data folder, no keys]
@@ -19,4 +19,7 @@ pub struct ServeArgs {
     /// Print a whole configuration with comments and end
     #[arg(long, conflicts_with_all = ["config", "check"])]
     pub example: bool,
+    /// Print the description of the interface, in OpenAPI 3.1, and end
+    #[arg(long, conflicts_with_all = ["config", "check", "example"])]
+    pub openapi: bool,
 }

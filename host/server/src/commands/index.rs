@@ -17,6 +17,7 @@ use crate::{
     failure::{Explain, Failure},
     meant::metadata_field,
     places::{IndexName, Places},
+    snapshots,
     terminal::grouped,
     tree::counted,
 };
@@ -42,8 +43,62 @@ pub(super) fn run(command: IndexCommand, session: &Session) -> Result<Verdict, F
         IndexCommand::Stats { name } => stats(&name, session),
         IndexCommand::List => list(session),
         IndexCommand::Drop { name, yes } => drop_index(&name, yes, session),
+        IndexCommand::Snapshot { folder, names } => snapshot(&folder, &names, session),
+        IndexCommand::Restore { folder, name, target } => {
+            restore(&folder, &name, target.as_ref().unwrap_or(&name), session)
+        }
         IndexCommand::Tune { name, data, split } => super::tune::run(&name, &data, &split, session),
     }
+}
+
+fn snapshot(folder: &Path, names: &[IndexName], session: &Session) -> Result<Verdict, Failure> {
+    let name = folder.file_name().and_then(|name| name.to_str()).filter(|name| snapshots::is_name(name));
+    let Some(name) = name else {
+        return Err(Failure::new(format!(
+            "taking snapshot `{}`: expected a folder named with 1 to 128 of a-z 0-9 - _ .",
+            folder.display()
+        )));
+    };
+    let engine = Engine::new(session, &[])?;
+    let known = if names.is_empty() {
+        let all = session.places.index_names()?;
+        all.iter().map(|name| name.parse().map_err(Failure::new)).collect::<Result<Vec<IndexName>, _>>()?
+    } else {
+        names.to_vec()
+    };
+    let mut indexes = Vec::new();
+    for name in &known {
+        indexes.push((name.to_string(), engine.open_index(name)?));
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).attempt(format!("creating `{}`", parent.display()))?;
+    let taken = snapshots::take(parent, name, &indexes, None)?;
+    let documents: std::collections::BTreeMap<&String, u64> =
+        taken.indexes.iter().map(|(name, copied)| (name, copied.documents)).collect();
+    session.terminal.say(&format!(
+        "took {} with {}",
+        folder.display(),
+        counted(documents.len(), "index", "indexes")
+    ));
+    print_done(session, serde_json::json!({ "snapshot": folder, "documents": documents }))
+}
+
+fn restore(
+    folder: &Path,
+    name: &IndexName,
+    target: &IndexName,
+    session: &Session,
+) -> Result<Verdict, Failure> {
+    let taken = snapshots::read(folder)?;
+    let catalog = session.places.catalog()?;
+    snapshots::put_back(folder, &taken, &name.to_string(), &catalog, &target.to_string())?;
+    let engine = Engine::new(session, &[])?;
+    let documents = engine.open_index(target)?.searcher().len();
+    session.terminal.say(&format!(
+        "made index {target}: {}",
+        counted(documents as usize, "document is searchable", "documents are searchable")
+    ));
+    print_done(session, serde_json::json!({ "index": target.to_string(), "documents": documents }))
 }
 
 fn language(choice: LanguageChoice) -> Language {

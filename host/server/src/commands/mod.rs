@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod eval;
 mod index;
+mod mcp;
 mod models;
 mod plot;
 mod plugin;
@@ -68,5 +69,6 @@ pub fn dispatch(command: Command, session: &Session) -> Result<Verdict, Failure>
         Command::Policy(command) => policy::run(&command, session),
         Command::Doctor => doctor::run(session),
         Command::Serve(args) => serve::run(&args, session),
+        Command::Mcp(args) => mcp::run(&args, session),
     }
 }

@@ -19,6 +19,10 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
         session.terminal.print(EXAMPLE)?;
         return Ok(Verdict::Answered);
     }
+    if args.openapi {
+        session.terminal.print(&format!("{:#}\n", http::openapi::document()))?;
+        return Ok(Verdict::Answered);
+    }
     let config = match &args.config {
         Some(file) => Config::read(file)?,
         None => Config::default(),
@@ -38,5 +42,5 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
     if serving.device == Device::Auto {
         serving.device = config.adaptive.device;
     }
-    http::serve(config, args.config.clone(), serving)
+    http::serve(config, args.config.clone(), serving, false)
 }

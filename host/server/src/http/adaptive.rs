@@ -11,7 +11,9 @@ use super::{
     call::{Call, kind_of},
     elsewhere,
     error::ApiError,
+    keys::Key,
     search::{Seen, body::SearchBody, compile::Scope, envelope, ranked_hits},
+    spans,
 };
 use crate::{adapters::backends::SplitRetriever, engine::WithoutEncoder};
 
@@ -166,20 +168,64 @@ pub async fn search(
     observer: Option<BranchObserver>,
 ) -> Result<Value, ApiError> {
     let started = Instant::now();
-    let config = app.config();
     refuse_what_has_no_meaning(search)?;
-    if let Some(key) = &call.key {
-        key.has_tokens()?;
-    }
     let (query, filter) = {
         let meta = seen.collection.meta();
         Scope { mapping: &meta.mapping, searcher: &seen.searcher, weights: None }
             .text_and_filter(&search.query)?
     };
+    let k = u32::try_from(search.from + search.size).unwrap_or(u32::MAX).max(1);
+    let asked =
+        Asked { query, filter, k, timeout_ms: search.timeout_ms, parent: spans::parent(&call.headers) };
+    let split = elsewhere::retriever(app, seen)?;
+    let over = Over { seen, split: split.as_ref() };
+    let outcome = answer(app, call.key.as_ref(), over, asked, wanted, observer).await?;
+    let (seen, search, trace) = (seen.clone(), search.clone(), wanted.trace);
+    app.blocking(move || reply(&seen, &search, &outcome, trace, started, split.as_ref())).await
+}
+
+/// What a question is answered from.
+#[derive(Clone, Copy)]
+pub struct Over<'a> {
+    /// The index and its snapshot.
+    pub seen: &'a Seen,
+    /// Its halves, where they are in other engines.
+    pub split: Option<&'a SplitRetriever>,
+}
+
+/// One question, in whatever protocol it came.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The user's words.
+    pub query: String,
+    /// Filter in the index's syntax.
+    pub filter: Option<String>,
+    /// Documents wanted.
+    pub k: u32,
+    /// Milliseconds, beside the budget's.
+    pub timeout_ms: Option<u64>,
+    /// What the search is part of, elsewhere.
+    pub parent: opentelemetry::Context,
+}
+
+/// A question to its outcome: within the configuration's budgets, on the account of `key`. Dropping this ends the search.
+pub async fn answer(
+    app: &Arc<App>,
+    key: Option<&Arc<Key>>,
+    Over { seen, split }: Over<'_>,
+    asked: Asked,
+    wanted: &Wanted,
+    observer: Option<BranchObserver>,
+) -> Result<Outcome, ApiError> {
+    let config = app.config();
+    if let Some(key) = key {
+        key.has_tokens()?;
+    }
     let (name, policy_name) = (
         wanted.strategy.clone().unwrap_or_else(|| config.adaptive.strategy.clone()),
         wanted.policy.clone().unwrap_or_else(|| config.adaptive.policy.clone()),
     );
+    let mut recorder = app.spans.as_ref().map(|spans| spans.begin(asked.parent.clone(), &name));
     let _place = app.adaptive_place().await?;
     // The first use compiles a strategy and reads a policy: seconds.
     let shared = Arc::clone(app);
@@ -195,11 +241,9 @@ pub async fn search(
     strategy
         .check_options(&wanted.params)
         .map_err(|error| ApiError::illegal(format!("adaptive: {error}")))?;
-    let split = elsewhere::retriever(app, seen)?;
-    let services = match &split {
+    let services = match split {
         None => {
-            let searcher = Arc::clone(&seen.searcher);
-            app.engine.services_over(searcher, policy.as_ref(), WithoutEncoder::Substitute)
+            app.engine.services_over(Arc::clone(&seen.searcher), policy.as_ref(), WithoutEncoder::Substitute)
         }
         Some(split) => Services {
             retrieve: Arc::new(split.clone()),
@@ -211,16 +255,20 @@ pub async fn search(
     let lowest = |asked: Option<u64>, most: u64| asked.map_or(most, |asked| asked.min(most));
     let budget_ms = lowest(wanted.ms, ceiling.ms);
     let limits = Limits {
-        deadline_ms: search.timeout_ms.map_or(budget_ms, |timeout| timeout.min(budget_ms)),
+        deadline_ms: asked.timeout_ms.map_or(budget_ms, |timeout| timeout.min(budget_ms)),
         tokens: lowest(wanted.tokens, ceiling.tokens),
         retrievals: lowest(wanted.retrievals, ceiling.retrievals),
         ..Limits::default()
     };
-    let k = u32::try_from(search.from + search.size).unwrap_or(u32::MAX).max(1);
+    let Asked { query, filter, k, .. } = asked;
     let request = Request { query, k, filter, seed: wanted.seed, options: wanted.params.clone() };
     let cancel = CancelToken::new();
     let _guard = CancelOnDrop(cancel.clone());
     let host = app.engine.host();
+    let observer = match &mut recorder {
+        Some(recorder) => Some(recorder.run(observer)),
+        None => observer,
+    };
     let outcome = match observer {
         None => host.search(&strategy, request, &services, &limits, cancel).await,
         Some(observer) => {
@@ -228,14 +276,25 @@ pub async fn search(
         }
     };
     app.metrics.search(&outcome);
-    if let Some(key) = &call.key {
+    if let Some(recorder) = recorder {
+        recorder.finish(&outcome);
+    }
+    if let Some(key) = key {
         key.count_tokens(outcome.cost.tokens_prefilled + outcome.cost.tokens_decoded);
     }
     if let Some(Degraded { kind: DegradedKind::BadRequest, reason }) = &outcome.degraded {
         return Err(ApiError::illegal(format!("adaptive: {reason}")));
     }
-    let (seen, search, trace) = (seen.clone(), search.clone(), wanted.trace);
-    app.blocking(move || reply(&seen, &search, &outcome, trace, started, split.as_ref())).await
+    Ok(outcome)
+}
+
+/// Whether a budget ran out before the strategy was done, or the plain ranking stands in.
+pub fn is_partial(outcome: &Outcome) -> bool {
+    let mut errors = outcome.trace.calls.iter().filter_map(|call| call.error.as_deref());
+    let ran_out = errors.any(|error| error.starts_with("budget exhausted"));
+    // A strategy that ends before its budget does says so itself.
+    let stopped = outcome.options.iter().find(|option| option.name == "stopped");
+    ran_out || stopped.is_some_and(|option| option.value.starts_with("budget")) || outcome.degraded.is_some()
 }
 
 /// Whether a search has a text to start from and asks for nothing that an adaptive one cannot give.
@@ -278,14 +337,6 @@ fn reply(
     let max_score = outcome.ranking.first().map(|hit| hit.score);
     let mut reply = envelope(started, outcome.ranking.len() as u64, max_score, hits, search.total);
     let is_late = outcome.degraded.as_ref().is_some_and(|degraded| degraded.kind == DegradedKind::Deadline);
-    let ran_out = outcome
-        .trace
-        .calls
-        .iter()
-        .any(|call| call.error.as_deref().is_some_and(|error| error.starts_with("budget exhausted")));
-    // A strategy that ends before its budget does says so itself.
-    let stopped = outcome.options.iter().find(|option| option.name == "stopped");
-    let ran_out = ran_out || stopped.is_some_and(|option| option.value.starts_with("budget"));
     let out_of_time = outcome
         .trace
         .calls
@@ -299,7 +350,7 @@ fn reply(
         "cost": outcome.cost,
         "confidence": outcome.confidence,
         "degraded": degraded,
-        "partial": ran_out || outcome.degraded.is_some(),
+        "partial": is_partial(outcome),
     });
     if trace {
         adaptive["tree"] = json!(outcome.trace);

@@ -22,6 +22,8 @@ use super::{
     keys::Key,
     metrics::Metrics,
     pipelines::Pipelines,
+    repositories::Repositories,
+    spans::Spans,
 };
 use crate::{
     adapters::backends::Backends,
@@ -60,10 +62,14 @@ pub struct App {
     pub backends: Backends,
     /// Search pipelines.
     pub pipelines: Pipelines,
+    /// Snapshot repositories.
+    pub repositories: Repositories,
     /// Scrolls and points in time.
     pub cursors: Cursors,
     /// Counters.
     pub metrics: Metrics,
+    /// Spans, where a collector is named.
+    pub spans: Option<Spans>,
     blocking: Semaphore,
     /// Room for bodies, in units of [`BODY_UNIT`].
     bodies: Arc<Semaphore>,
@@ -72,6 +78,8 @@ pub struct App {
     adaptive_most: usize,
     /// Whether requests other than health checks are answered.
     pub ready: AtomicBool,
+    /// Whether only tools are offered, over a data folder that other processes change.
+    pub only_tools: bool,
 }
 
 impl App {
@@ -82,6 +90,7 @@ impl App {
         data: PathBuf,
         catalog: Catalog,
         cache: PathBuf,
+        only_tools: bool,
     ) -> Result<Self, Failure> {
         let most = config.bounds.adaptive_searches as usize;
         let backends = Backends::open(&config)?;
@@ -99,14 +108,17 @@ impl App {
             changing: Mutex::new(()),
             backends,
             pipelines: Pipelines::open(data.join("pipelines.json"))?,
+            repositories: Repositories::open(config.snapshots.clone(), data.join("repositories.json"))?,
             cursors: Cursors::new(config.bounds.cursors as usize, salt),
             metrics: Metrics::default(),
+            spans: config.traces.as_deref().map(Spans::start).transpose()?,
             blocking: Semaphore::new(BLOCKING_SEARCHES),
             bodies: Arc::new(Semaphore::new(units(config.bounds.body_bytes) as usize * LARGEST_BODIES)),
             adaptive: Semaphore::new(most),
             adaptive_waiting: AtomicUsize::new(0),
             adaptive_most: most,
             ready: AtomicBool::new(false),
+            only_tools,
             config: RwLock::new(Arc::new(config)),
         })
     }
@@ -152,15 +164,46 @@ impl App {
     /// Opens all indexes of the data folder; what was acknowledged before a crash is committed on the way.
     pub fn open_indexes(&self) -> Result<(), Failure> {
         for name in self.catalog.names().attempt("listing indexes")? {
-            let attempted = || format!("opening index `{name}`");
-            let index = self.catalog.index(&name, self.open_options()?).attempt(attempted())?;
-            let collection = Collection::start(&name, index, None, self.write_bounds());
-            let collection =
-                collection.map_err(|error| Failure::new(format!("{}: {}", attempted(), error.reason)))?;
-            self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(name, collection);
+            self.open_index(&name)?;
         }
         super::elsewhere::attach(self)?;
         self.ready.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn open_index(&self, name: &str) -> Result<(), Failure> {
+        let attempted = || format!("opening index `{name}`");
+        let index = self.catalog.index(name, self.open_options()?).attempt(attempted())?;
+        let collection = Collection::start(name, index, None, self.write_bounds());
+        let collection =
+            collection.map_err(|error| Failure::new(format!("{}: {}", attempted(), error.reason)))?;
+        self.collections.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), collection);
+        Ok(())
+    }
+
+    /// Where other processes write: opens indexes that are new, forgets those that are gone, and takes in what was
+    /// committed to `name`. Nothing, where this process is the one that writes.
+    pub fn follow(&self, name: Option<&str>) -> Result<(), ApiError> {
+        if !self.only_tools {
+            return Ok(());
+        }
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = self.catalog.names()?;
+        for known in self.all_collections() {
+            if !names.contains(&known.name) {
+                known.stop();
+                let mut all = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+                all.remove(&known.name);
+            }
+        }
+        for new in names.iter().filter(|name| self.find(name).is_none()) {
+            self.open_index(new).map_err(|failure| ApiError::fault(failure.causes().join(": ")))?;
+        }
+        for known in self.all_collections() {
+            if name.is_none_or(|name| name == known.name) {
+                known.index.refresh()?;
+            }
+        }
         Ok(())
     }
 
@@ -229,6 +272,27 @@ impl App {
         let mut all = self.collections.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(name.to_owned(), Arc::clone(&collection));
         Ok(collection)
+    }
+
+    /// Whether an index can be called so.
+    pub fn check_name(&self, name: &str) -> Result<(), ApiError> {
+        Ok(self.catalog.path(name).map(drop)?)
+    }
+
+    /// Takes in an index that `make` puts among the others.
+    pub fn adopt(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Catalog) -> Result<(), Failure>,
+    ) -> Result<(), ApiError> {
+        let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = |failure: Failure| ApiError::fault(failure.causes().join(": "));
+        make(&self.catalog).map_err(fault)?;
+        self.open_index(name).map_err(|failure| {
+            // Not one that this server can serve: made with another encoder, or damaged.
+            let _ = self.catalog.delete(name);
+            fault(failure)
+        })
     }
 
     /// Deletes an index.

@@ -15,6 +15,9 @@ use super::{
     reply::{Answer, Reply},
 };
 
+/// Parameters of `_bulk`.
+pub const PARAMETERS: &[&str] = &["refresh", "timeout", "wait_for_active_shards", "routing", "pipeline"];
+
 /// One line's action, and what came of reading it.
 struct Item {
     action: &'static str,
@@ -26,7 +29,6 @@ struct Item {
 
 /// `POST [/INDEX]/_bulk`.
 pub async fn bulk(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&["refresh", "timeout", "wait_for_active_shards", "routing", "pipeline"])?;
     if let Some(pipeline) = call.parameter("pipeline") {
         return Err(ApiError::illegal(format!("pipeline with id [{pipeline}] does not exist")));
     }

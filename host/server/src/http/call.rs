@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::{body::Bytes, http::HeaderMap};
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,6 +21,8 @@ pub struct Call {
     pub uri: String,
     /// Its segments, decoded.
     pub path: Vec<String>,
+    /// Its headers, for what speaks another protocol.
+    pub headers: HeaderMap,
     /// Its parameters, decoded; the last of several of one name.
     pub parameters: BTreeMap<String, String>,
     /// Its body, or the `source` parameter.

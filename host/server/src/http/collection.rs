@@ -26,7 +26,9 @@ use crate::adapters::backends::Halves;
 use super::{error::ApiError, mapping::Mapping, persist::write_whole, writing};
 
 /// Name of the mapping's file in the index's folder.
-const MAPPING_FILE: &str = "mapping.json";
+pub const MAPPING_FILE: &str = "mapping.json";
+/// Settings of an index that the command line made, whose mapping follows from what is in it.
+pub const SETTINGS_FILE: &str = "settings.json";
 /// Jobs that may wait for the writer; each holds one request's documents, whose bytes the body limit bounds.
 const QUEUE_JOBS: usize = 32;
 /// Rejections tell clients to come back after this long, where the queue is full of embedding work.
@@ -202,7 +204,10 @@ impl Collection {
                 Ok(text) => (serde_json::from_str(&text).map_err(|error| fault(&error))?, true),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     let mapping = Mapping::of_kinds(index.searcher().metadata());
-                    (Meta { mapping, settings: BTreeMap::new() }, false)
+                    let settings = kept_settings(&index.dir().join(SETTINGS_FILE)).map_err(|error| {
+                        ApiError::fault(format!("index [{name}]: `{SETTINGS_FILE}`: {error}"))
+                    })?;
+                    (Meta { mapping, settings }, false)
                 }
                 Err(error) => return Err(fault(&error)),
             },
@@ -238,14 +243,20 @@ impl Collection {
 
     /// Keeps a changed mapping or setting, on disk before anything relies on it.
     pub fn set_meta(&self, meta: Meta) -> Result<(), ApiError> {
-        if !self.has_meta {
+        if !self.has_meta && meta.mapping != self.meta().mapping {
             return Err(ApiError::illegal(format!(
                 "index [{}] was made by the command line: its mapping cannot be changed",
                 self.name
             )));
         }
-        save(&self.index.dir().join(MAPPING_FILE), &meta).map_err(|error| {
-            ApiError::fault(format!("index [{}]: could not keep its mapping: {error}", self.name))
+        let kept = if self.has_meta {
+            save(&self.index.dir().join(MAPPING_FILE), &meta)
+        } else {
+            let text = format!("{:#}\n", json!(meta.settings));
+            write_whole(&self.index.dir().join(SETTINGS_FILE), &text)
+        };
+        kept.map_err(|error| {
+            ApiError::fault(format!("index [{}]: could not keep mapping or settings: {error}", self.name))
         })?;
         *self.meta.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(meta);
         Ok(())
@@ -328,6 +339,14 @@ impl Collection {
             // Its panic was reported on its own thread.
             let _ = thread.join();
         }
+    }
+}
+
+fn kept_settings(file: &Path) -> std::io::Result<BTreeMap<String, Value>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(serde_json::from_str(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error),
     }
 }
 

@@ -99,10 +99,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data folder; without one, the usual one.
     pub data: Option<PathBuf>,
+    /// The folder that snapshot repositories are in.
+    pub snapshots: Option<PathBuf>,
     /// Whether a server that others reach may do without keys.
     pub open: bool,
     /// Certificate chain and key, in PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Milliseconds between two looks at the plugin folder; 0 for none but those of SIGHUP.
+    pub watch_plugins_ms: u64,
+    /// Where spans are sent, as OTLP over HTTP.
+    pub traces: Option<String>,
     /// Whether log lines are JSON.
     pub json_log: bool,
     /// The least level that is logged.
@@ -124,8 +130,11 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9200)),
             data: None,
+            snapshots: None,
             open: false,
             tls: None,
+            watch_plugins_ms: 0,
+            traces: None,
             json_log: true,
             log_level: "info".to_owned(),
             bounds: Bounds {
@@ -170,7 +179,19 @@ impl Config {
         let mut config = Self::default();
         let root = Section { file: &file, name: String::new(), table: parsed.get_ref() };
         root.known(&[
-            "listen", "data", "open", "tls", "log", "bounds", "adaptive", "keys", "backends", "indices",
+            "listen",
+            "data",
+            "snapshots",
+            "watch_plugins_ms",
+            "traces",
+            "open",
+            "tls",
+            "log",
+            "bounds",
+            "adaptive",
+            "keys",
+            "backends",
+            "indices",
         ])?;
         if let Some((text, at)) = root.text("listen")? {
             config.listen = text.parse().map_err(|_| {
@@ -181,11 +202,14 @@ impl Config {
             })?;
         }
         config.data = root.text("data")?.map(|(text, _)| PathBuf::from(text));
+        config.snapshots = root.text("snapshots")?.map(|(text, _)| PathBuf::from(text));
         config.open = root.boolean("open")?.unwrap_or(false);
         if let Some(tls) = root.section("tls")? {
             tls.known(&["certificate", "key"])?;
             config.tls = Some((PathBuf::from(tls.needed("certificate")?), PathBuf::from(tls.needed("key")?)));
         }
+        config.watch_plugins_ms = root.number("watch_plugins_ms", 0..=86_400_000)?.unwrap_or(0);
+        config.traces = root.address("traces")?;
         if let Some(log) = root.section("log")? {
             log.known(&["format", "level"])?;
             config.json_log = log.choice("format", &["json", "text"])?.is_none_or(|format| format == "json");
@@ -201,15 +225,22 @@ impl Config {
         config.keys = root.read_keys()?;
         config.backends = root.read_backends()?;
         config.indices = root.read_indices(&config.backends)?;
-        if config.keys.is_empty() && !config.open && !config.listen.ip().is_loopback() {
+        config.check_reach().map_err(|reason| {
             let at = root.table.get("listen").map_or(0, |value| value.span().start);
-            let message = format!(
-                "`listen`: expected a loopback address, or `[[keys]]`, or `open = true`, got {}",
-                config.listen
-            );
-            return Err(file.failure(at, &message));
-        }
+            file.failure(at, &format!("`listen`: {reason}"))
+        })?;
         Ok(config)
+    }
+
+    /// Refuses an address that others reach where nothing keeps them out.
+    pub fn check_reach(&self) -> Result<(), String> {
+        if self.keys.is_empty() && !self.open && !self.listen.ip().is_loopback() {
+            return Err(format!(
+                "expected a loopback address, or `[[keys]]`, or `open = true`, got {}",
+                self.listen
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -280,6 +311,19 @@ impl<'t> Section<'t> {
             DeValue::String(text) => Ok(Some((text.to_string(), value.span().start))),
             other => Err(self.wrong(key, value.span().start, "text", other)),
         }
+    }
+
+    /// An address of HTTP.
+    fn address(&self, key: &str) -> Result<Option<String>, Failure> {
+        let Some((text, at)) = self.text(key)? else { return Ok(None) };
+        let is_address = text
+            .parse::<axum::http::Uri>()
+            .is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.authority().is_some());
+        if !is_address {
+            let expected = "an address such as http://127.0.0.1:4318/v1/traces";
+            return Err(self.wrong(key, at, expected, &DeValue::String(text.into())));
+        }
+        Ok(Some(text))
     }
 
     fn needed(&self, key: &str) -> Result<String, Failure> {

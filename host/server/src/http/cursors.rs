@@ -145,6 +145,14 @@ fn checked(keep_ms: Option<u64>) -> Result<(), ApiError> {
     }
 }
 
+/// Parameters of requests for the next page of a scroll.
+pub const SCROLLING: &[&str] = &["scroll", "scroll_id", "rest_total_hits_as_int"];
+/// Parameters of requests that end scrolls.
+pub const CLEARING: &[&str] = &["scroll_id"];
+/// Parameters of requests for a point in time.
+pub const HOLDING: &[&str] =
+    &["keep_alive", "preference", "routing", "expand_wildcards", "allow_partial_pit_creation"];
+
 /// The first page of a scroll.
 pub async fn open_scroll(
     app: &Arc<App>,
@@ -180,7 +188,6 @@ pub async fn open_scroll(
 
 /// `_search/scroll`.
 pub async fn scroll(app: &Arc<App>, call: &Call, id: Option<&str>) -> Answer {
-    call.known(&["scroll", "scroll_id", "rest_total_hits_as_int"])?;
     let body = call.object()?;
     let text = |key: &str| body.get(key).and_then(Value::as_str).or_else(|| call.parameter(key));
     if let Some(key) = body.keys().find(|key| !matches!(key.as_str(), "scroll" | "scroll_id")) {
@@ -211,7 +218,6 @@ async fn page(app: &Arc<App>, call: &Call, id: &str, keep_ms: Option<u64>) -> An
 
 /// Ends scrolls.
 pub fn clear_scroll(app: &App, call: &Call, path: Option<&str>) -> Answer {
-    call.known(&["scroll_id"])?;
     let body = call.object()?;
     let mut ids: Vec<String> = path
         .or_else(|| call.parameter("scroll_id"))
@@ -237,7 +243,6 @@ pub fn clear_scroll(app: &App, call: &Call, path: Option<&str>) -> Answer {
 
 /// Takes a point in time.
 pub fn open_pit(app: &App, call: &Call, index: &str) -> Answer {
-    call.known(&["keep_alive", "preference", "routing", "expand_wildcards", "allow_partial_pit_creation"])?;
     let keep = call.parameter("keep_alive").ok_or_else(|| ApiError::illegal("[keep_alive] is missing"))?;
     let keep = milliseconds("keep_alive", keep)?;
     checked(Some(keep))?;
@@ -248,7 +253,6 @@ pub fn open_pit(app: &App, call: &Call, index: &str) -> Answer {
 
 /// Lets points in time go.
 pub fn close_pit(app: &App, call: &Call, all: bool) -> Answer {
-    call.known(&[])?;
     let ids = if all {
         app.cursors.drop_all(false)
     } else {

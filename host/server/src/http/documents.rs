@@ -18,7 +18,8 @@ use super::{
     },
 };
 
-const WRITE_PARAMETERS: [&str; 8] = [
+/// Parameters of requests that change one document.
+pub const WRITING: &[&str] = &[
     "refresh",
     "op_type",
     "if_seq_no",
@@ -52,7 +53,6 @@ pub fn shown(index: &str, done: &Done) -> Value {
 }
 
 async fn change(app: &Arc<App>, call: &Call, index: &str, id: Option<&str>, change: Change) -> Answer {
-    call.known(&WRITE_PARAMETERS)?;
     let refresh = wants_refresh(call)?;
     if call.number("if_primary_term")?.is_some_and(|term| term != 1) {
         return Err(ApiError::illegal("[if_primary_term]: expected 1"));
@@ -132,12 +132,11 @@ fn found(index: &str, id: &str, kept: Option<&Kept>, filter: &SourceFilter) -> V
 }
 
 /// Parameters of requests that read documents.
-const READING: [&str; 7] =
-    ["_source", "_source_includes", "_source_excludes", "realtime", "refresh", "routing", "preference"];
+pub const READING: &[&str] =
+    &["_source", "_source_includes", "_source_excludes", "realtime", "refresh", "routing", "preference"];
 
 /// `GET|HEAD /INDEX/_doc/ID` and `/INDEX/_source/ID`.
 pub async fn get(app: &Arc<App>, call: &Call, index: &str, id: &str, only_source: bool) -> Answer {
-    call.known(&READING)?;
     let filter = source_of(call);
     let collection = app.one_collection(index)?;
     let (asked, own) = (Arc::clone(&collection), id.to_owned());
@@ -158,7 +157,6 @@ pub async fn get(app: &Arc<App>, call: &Call, index: &str, id: &str, only_source
 
 /// `_mget`.
 pub async fn mget(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&READING)?;
     let body = call.needed_object()?;
     if let Some(key) = body.keys().find(|key| !matches!(key.as_str(), "docs" | "ids")) {
         return Err(ApiError::parsing(format!("unknown key [{key}] for a VALUE, expected [docs] or [ids]")));

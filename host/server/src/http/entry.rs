@@ -114,6 +114,7 @@ async fn read(app: &Arc<App>, request: Request) -> Result<Call, ApiError> {
         let reason = format!("the body is larger than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "content_too_long_exception", reason)
     };
+    let headers = request.headers().clone();
     let length =
         request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| most < length) {
@@ -124,7 +125,9 @@ async fn read(app: &Arc<App>, request: Request) -> Result<Call, ApiError> {
     }
     // Without a length there is no body, or one that may become as large as any.
     let is_chunked = request.headers().contains_key("transfer-encoding");
-    let room = app.body_room(length.unwrap_or(if is_chunked { most } else { 0 }) as u64)?;
+    let bytes = length.unwrap_or(if is_chunked { most } else { 0 }) as u64;
+    // What has no body needs no room: whoever holds all of it stops no health check.
+    let room = if bytes == 0 { None } else { Some(app.body_room(bytes)?) };
     let arriving = axum::body::to_bytes(request.into_body(), most);
     let body: Bytes = match tokio::time::timeout(BODY_TIME, arriving).await {
         Ok(Ok(body)) => body,
@@ -146,7 +149,7 @@ async fn read(app: &Arc<App>, request: Request) -> Result<Call, ApiError> {
             ));
         }
     };
-    let mut call = Call { method, uri: uri.path().to_owned(), path, parameters, body, room: Some(room), key };
+    let mut call = Call { method, uri: uri.path().to_owned(), path, headers, parameters, body, room, key };
     if let Some(source) = call.parameters.remove("source") {
         call.parameters.remove("source_content_type");
         if call.body.is_empty() {

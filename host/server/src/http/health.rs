@@ -7,18 +7,16 @@ use serde_json::{Value, json};
 
 use super::{
     app::App,
-    call::Call,
     error::ApiError,
     reply::{Answer, Reply},
 };
 use crate::commands::strategy_json;
 
 /// The version of OpenSearch whose conventions are followed: clients look at it.
-const SPOKEN_VERSION: &str = "2.19.0";
+pub const SPOKEN_VERSION: &str = "2.19.0";
 
 /// `GET /`.
-pub fn root(call: &Call) -> Answer {
-    call.known(&[])?;
+pub fn root() -> Answer {
     Reply::ok(json!({
         "name": "orion",
         "cluster_name": "orion",
@@ -36,8 +34,7 @@ pub fn root(call: &Call) -> Answer {
 }
 
 /// `GET /_orion/version`.
-pub fn version(call: &Call) -> Answer {
-    call.known(&[])?;
+pub fn version() -> Answer {
     Reply::ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "wire": format!("opensearch {SPOKEN_VERSION}"),
@@ -46,8 +43,7 @@ pub fn version(call: &Call) -> Answer {
 }
 
 /// `GET /_orion/strategies`.
-pub async fn strategies(app: &Arc<App>, call: &Call) -> Answer {
-    call.known(&[])?;
+pub async fn strategies(app: &Arc<App>) -> Answer {
     let shared = Arc::clone(app);
     let list = app
         .blocking(move || {
@@ -70,17 +66,19 @@ pub async fn strategies(app: &Arc<App>, call: &Call) -> Answer {
     }))
 }
 
+/// Parameters of `_cluster/health`: nothing here has to be waited for.
+pub const CLUSTER: &[&str] = &[
+    "wait_for_status",
+    "timeout",
+    "level",
+    "local",
+    "wait_for_no_relocating_shards",
+    "wait_for_active_shards",
+    "wait_for_nodes",
+];
+
 /// `GET /_cluster/health[/INDEX]`.
-pub fn cluster(app: &App, call: &Call, names: Option<&str>) -> Answer {
-    call.known(&[
-        "wait_for_status",
-        "timeout",
-        "level",
-        "local",
-        "wait_for_no_relocating_shards",
-        "wait_for_active_shards",
-        "wait_for_nodes",
-    ])?;
+pub fn cluster(app: &App, names: Option<&str>) -> Answer {
     let count = app.collections(names.unwrap_or("_all"))?.len();
     Reply::ok(json!({
         "cluster_name": "orion",

@@ -89,9 +89,28 @@ pub async fn ensure(app: &Arc<App>, name: &str) -> Result<Arc<Collection>, ApiEr
     .await
 }
 
+/// Parameters of requests that make an index.
+pub const MAKING: &[&str] =
+    &["wait_for_active_shards", "timeout", "master_timeout", "cluster_manager_timeout"];
+/// Parameters of requests that change mapping or settings.
+pub const CHANGING: &[&str] = &["timeout", "master_timeout", "cluster_manager_timeout", "write_index_only"];
+/// Parameters of requests that delete indexes.
+pub const DELETING: &[&str] = &[
+    "ignore_unavailable",
+    "allow_no_indices",
+    "expand_wildcards",
+    "timeout",
+    "master_timeout",
+    "cluster_manager_timeout",
+];
+/// Parameters of `_refresh` and `_flush`.
+pub const REFRESHING: &[&str] =
+    &["ignore_unavailable", "allow_no_indices", "expand_wildcards", "force", "wait_if_ongoing"];
+/// Parameters of `_cat/indices`.
+pub const CAT: &[&str] = &["format", "v", "h", "s", "bytes", "expand_wildcards", "health", "local"];
+
 /// `PUT /INDEX`.
 pub async fn create(app: &Arc<App>, call: &Call, name: &str) -> Answer {
-    call.known(&["wait_for_active_shards", "timeout", "master_timeout", "cluster_manager_timeout"])?;
     let meta = meta_of(&call.object()?)?;
     let (shared, own) = (Arc::clone(app), name.to_owned());
     app.blocking(move || shared.create(&own, meta)).await?;
@@ -100,14 +119,6 @@ pub async fn create(app: &Arc<App>, call: &Call, name: &str) -> Answer {
 
 /// `DELETE /INDEX`.
 pub async fn delete(app: &Arc<App>, call: &Call, names: &str) -> Answer {
-    call.known(&[
-        "ignore_unavailable",
-        "allow_no_indices",
-        "expand_wildcards",
-        "timeout",
-        "master_timeout",
-        "cluster_manager_timeout",
-    ])?;
     if names == "_all" || names.contains('*') {
         return Err(ApiError::illegal("Wildcard expressions or all indices are not allowed"));
     }
@@ -126,7 +137,7 @@ pub async fn delete(app: &Arc<App>, call: &Call, names: &str) -> Answer {
 }
 
 /// Parameters of requests that look at indexes.
-const LOOKING: [&str; 6] = [
+pub const LOOKING: &[&str] = &[
     "ignore_unavailable",
     "allow_no_indices",
     "expand_wildcards",
@@ -136,8 +147,7 @@ const LOOKING: [&str; 6] = [
 ];
 
 /// `HEAD /INDEX`.
-pub fn exists(app: &App, call: &Call, names: &str) -> Answer {
-    call.known(&LOOKING)?;
+pub fn exists(app: &App, names: &str) -> Answer {
     let there = names.split(',').all(|name| app.collections(name).is_ok());
     Ok(Reply::Status(if there { StatusCode::OK } else { StatusCode::NOT_FOUND }))
 }
@@ -153,8 +163,7 @@ fn shown_settings(collection: &Collection) -> Value {
 }
 
 /// `GET /INDEX`, `/INDEX/_mapping`, `/INDEX/_settings`, `/INDEX/_alias`.
-pub fn get(app: &App, call: &Call, names: &str, part: &str) -> Answer {
-    call.known(&LOOKING)?;
+pub fn get(app: &App, names: &str, part: &str) -> Answer {
     let mut all = Map::new();
     for collection in app.collections(names)? {
         let meta = collection.meta();
@@ -175,7 +184,6 @@ pub fn get(app: &App, call: &Call, names: &str, part: &str) -> Answer {
 
 /// `PUT /INDEX/_mapping` and `PUT /INDEX/_settings`.
 pub async fn put(app: &Arc<App>, call: &Call, name: &str, part: &str) -> Answer {
-    call.known(&["timeout", "master_timeout", "cluster_manager_timeout", "write_index_only"])?;
     let body = call.needed_object()?;
     let collection = app.one_collection(name)?;
     let mut meta = (*collection.meta()).clone();
@@ -196,8 +204,7 @@ pub async fn put(app: &Arc<App>, call: &Call, name: &str, part: &str) -> Answer 
 }
 
 /// `_refresh` and `_flush`: both make durable and visible here.
-pub async fn refresh(app: &Arc<App>, call: &Call, names: &str) -> Answer {
-    call.known(&["ignore_unavailable", "allow_no_indices", "expand_wildcards", "force", "wait_if_ongoing"])?;
+pub async fn refresh(app: &Arc<App>, names: &str) -> Answer {
     for collection in app.collections(names)? {
         collection.refresh().await?;
     }
@@ -223,7 +230,6 @@ fn row(collection: &Collection) -> Result<[(&'static str, String); 10], ApiError
 
 /// `_cat/indices`.
 pub async fn cat(app: &Arc<App>, call: &Call, names: &str) -> Answer {
-    call.known(&["format", "v", "h", "s", "bytes", "expand_wildcards", "health", "local"])?;
     let collections = app.collections(names)?;
     let rows =
         app.blocking(move || collections.iter().map(|one| row(one)).collect::<Result<Vec<_>, _>>()).await?;

@@ -7,14 +7,18 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use axum::http::StatusCode;
 use orion_host::{Outcome, PluginStatistics};
 
-use super::app::App;
+use super::{
+    app::App,
+    reply::{Answer, Reply, with_type},
+};
 
 /// Upper bounds of the latency histogram in seconds.
 const BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -47,12 +51,22 @@ pub struct Metrics {
     tokens_read: AtomicU64,
     tokens_written: AtomicU64,
     retrievals: AtomicU64,
+    tools: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
     /// Requests at work.
     pub running: AtomicU64,
+    /// Calls of tools at work.
+    pub mcp_running: AtomicU64,
 }
 
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// `GET /_metrics`.
+pub async fn answer(app: &Arc<App>) -> Answer {
+    let shared = Arc::clone(app);
+    let text = app.blocking(move || Ok(shared.metrics.text(&shared))).await?;
+    Ok(Reply::Whole(with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)))
 }
 
 impl Metrics {
@@ -61,6 +75,11 @@ impl Metrics {
         *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry((group, status)).or_default() +=
             1;
         self.durations.lock().unwrap_or_else(PoisonError::into_inner).entry(group).or_default().note(seconds);
+    }
+
+    /// Counts a call of a tool.
+    pub fn mcp_call(&self, tool: &'static str, outcome: &'static str) {
+        *self.tools.lock().unwrap_or_else(PoisonError::into_inner).entry((tool, outcome)).or_default() += 1;
     }
 
     /// Counts an adaptive search.
@@ -115,6 +134,11 @@ impl Metrics {
                 histogram,
             );
         }
+        head(&mut text, "orion_mcp_calls_total", "counter", "Calls of tools by name and outcome.");
+        for ((tool, outcome), count) in self.tools.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let labels = format!("tool=\"{tool}\",outcome=\"{outcome}\"");
+            line(&mut text, "orion_mcp_calls_total", &labels, *count as f64);
+        }
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
         for (name, help, value) in [
             ("orion_search_turns_total", "Turns of adaptive searches.", read(&self.turns)),
@@ -134,6 +158,8 @@ impl Metrics {
     fn push_gauges(&self, text: &mut String, app: &App) {
         head(text, "orion_requests_running", "gauge", "Requests at work.");
         line(text, "orion_requests_running", "", self.running.load(Ordering::Relaxed) as f64);
+        head(text, "orion_mcp_calls_running", "gauge", "Calls of tools at work.");
+        line(text, "orion_mcp_calls_running", "", self.mcp_running.load(Ordering::Relaxed) as f64);
         head(text, "orion_cursors", "gauge", "Scrolls and points in time that are held.");
         line(text, "orion_cursors", "", app.cursors.len() as f64);
         let collections = app.all_collections();

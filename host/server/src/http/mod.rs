@@ -22,18 +22,28 @@ pub mod keys;
 mod logs;
 pub mod mapping;
 pub mod metrics;
+pub mod openapi;
 pub mod persist;
 pub mod pipelines;
+mod plugins;
 pub mod reply;
+pub mod repositories;
+mod route_table;
 pub mod routes;
 pub mod search;
 mod signals;
+pub mod snapshots;
+pub mod spans;
 pub mod stream;
 mod tls;
 pub mod ui;
 mod writing;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::Router;
 use orion_host::HostOptions;
@@ -55,9 +65,8 @@ pub fn now_ms() -> u64 {
     since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Serves until a signal ends it. `file` is read again on SIGHUP.
-pub fn serve(config: Config, file: Option<PathBuf>, mut session: Session) -> Result<Verdict, Failure> {
-    let log = logs::start(&config);
+/// The state to serve from, with no index opened yet.
+fn prepared(config: Config, mut session: Session, only_tools: bool) -> Result<Arc<App>, Failure> {
     if let Some(data) = &config.data {
         session.places = session.places.with_data(data.clone());
     }
@@ -69,21 +78,44 @@ pub fn serve(config: Config, file: Option<PathBuf>, mut session: Session) -> Res
         HostOptions { concurrent_searches: config.bounds.adaptive_searches as u32, ..HostOptions::default() };
     let engine = Engine::with_host(session, &[], options)?;
     engine.warn_without_encoder()?;
+    let (catalog, cache) = (session.places.catalog()?, session.places.embedding_cache());
+    Ok(Arc::new(App::new(engine, config, data, catalog, cache, only_tools)?))
+}
+
+fn threads() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().attempt("starting the server's threads")
+}
+
+/// Serves until a signal ends it. `file` is read again on SIGHUP. With `only_tools` nothing but the tools of
+/// [`crate::mcp`] and health checks is answered.
+pub fn serve(
+    config: Config,
+    file: Option<PathBuf>,
+    session: Session,
+    only_tools: bool,
+) -> Result<Verdict, Failure> {
+    let log = logs::start(&config);
     let tls = config.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .attempt("starting the server's threads")?;
-    let app = Arc::new(App::new(
-        engine,
-        config,
-        data,
-        session.places.catalog()?,
-        session.places.embedding_cache(),
-    )?);
+    let app = prepared(config, session, only_tools)?;
+    let runtime = threads()?;
     let served = runtime.block_on(run(&app, tls, file, &log));
     app.stop();
+    if let Some(spans) = &app.spans {
+        spans.stop();
+    }
     // Work that still runs was given its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    served.map(|()| Verdict::Answered)
+}
+
+/// Offers the tools of [`crate::mcp`] on standard input and output until the input ends.
+pub fn serve_tools(config: Config, session: Session) -> Result<Verdict, Failure> {
+    logs::start(&config);
+    let app = prepared(config, session, true)?;
+    app.open_indexes()?;
+    let runtime = threads()?;
+    let served = runtime.block_on(crate::mcp::transport::stdio(&app));
+    app.stop();
     runtime.shutdown_timeout(Duration::from_millis(100));
     served.map(|()| Verdict::Answered)
 }
@@ -107,12 +139,24 @@ async fn run(
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     tracing::info!(address = %address, "listening on {scheme}://{address}");
     let opening = Arc::clone(app);
-    let opened = tokio::task::spawn_blocking(move || opening.open_indexes()).await;
-    opened.attempt("opening indexes")??;
+    let every_ms = config.watch_plugins_ms;
+    let opened = tokio::task::spawn_blocking(move || {
+        opening.open_indexes()?;
+        plugins::Watch::start(&opening, every_ms)
+    });
+    let watch = Arc::new(Mutex::new(opened.await.attempt("opening indexes")??));
     tracing::info!(indexes = app.all_collections().len(), "ready");
     while let Some(signal) = signals.next().await {
         match signal {
-            signals::Signal::Reload => reload(app, file.as_ref(), log),
+            signals::Signal::Reload => {
+                let (app, file, log) = (Arc::clone(app), file.clone(), log.clone());
+                let watch = Arc::clone(&watch);
+                // It may compile plugins.
+                let reloaded = tokio::task::spawn_blocking(move || {
+                    reload(&app, file.as_ref(), &log, &watch);
+                });
+                reloaded.await.attempt("reading the configuration again")?;
+            }
             signals::Signal::End => break,
         }
     }
@@ -134,16 +178,17 @@ fn router(app: &Arc<App>) -> Router {
     Router::new().merge(ui::routes()).fallback(entry::handle).with_state(Arc::clone(app))
 }
 
-fn reload(app: &Arc<App>, file: Option<&PathBuf>, log: &logs::Level) {
+fn reload(app: &App, file: Option<&PathBuf>, log: &logs::Level, watch: &Mutex<plugins::Watch>) {
     let Some(file) = file else { return };
     match Config::read(file) {
         Ok(config) => {
             log.set(&config);
+            let every_ms = config.watch_plugins_ms;
             app.reconfigure(config);
-            if let Ok(Some(directory)) = app.engine.directory()
-                && let Err(error) = directory.refresh(app.engine.host())
-            {
-                tracing::error!("plugins were not loaded again: {error}");
+            plugins::look(app);
+            let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(failure) = watch.adapt(app, every_ms) {
+                tracing::error!("{}", failure.causes().join(": "));
             }
             tracing::info!("configuration read again");
         }

@@ -178,9 +178,13 @@ pub fn chosen(
     found.map(Some).ok_or_else(|| ApiError::illegal(format!("Pipeline {name} is not defined")))
 }
 
+/// Parameters of requests that change pipelines.
+pub const CHANGING: &[&str] = &["timeout", "master_timeout", "cluster_manager_timeout"];
+/// Parameters of requests that look at them.
+pub const LOOKING: &[&str] = &["master_timeout", "cluster_manager_timeout"];
+
 /// `PUT /_search/pipeline/NAME`.
 pub async fn put(app: &Arc<App>, call: &Call, name: &str) -> Answer {
-    call.known(&["timeout", "master_timeout", "cluster_manager_timeout"])?;
     let pipeline = Arc::new(Pipeline::parse(call.needed_object()?)?);
     let (shared, own) = (Arc::clone(app), name.to_owned());
     app.blocking(move || {
@@ -197,8 +201,7 @@ pub async fn put(app: &Arc<App>, call: &Call, name: &str) -> Answer {
 }
 
 /// `GET /_search/pipeline[/NAME]`.
-pub fn get(app: &App, call: &Call, name: Option<&str>) -> Answer {
-    call.known(&["master_timeout", "cluster_manager_timeout"])?;
+pub fn get(app: &App, name: Option<&str>) -> Answer {
     let all = app.pipelines.all.lock().unwrap_or_else(PoisonError::into_inner);
     let shown: Map<String, Value> = all
         .iter()
@@ -214,8 +217,7 @@ pub fn get(app: &App, call: &Call, name: Option<&str>) -> Answer {
 }
 
 /// `DELETE /_search/pipeline/NAME`.
-pub async fn delete(app: &Arc<App>, call: &Call, name: &str) -> Answer {
-    call.known(&["timeout", "master_timeout", "cluster_manager_timeout"])?;
+pub async fn delete(app: &Arc<App>, name: &str) -> Answer {
     let (shared, own) = (Arc::clone(app), name.to_owned());
     app.blocking(move || {
         shared.pipelines.change(|all| match all.remove(&own) {

@@ -1,41 +1,114 @@
-//! Which handler answers what: one table by method and path, and the scope that each needs.
+//! Which handler answers what: one table of methods and paths.
+//!
+//! Everything that depends on a route is in its row of `route_table.rs`: the scope that a request needs, the parameters that
+//! it may have, the body that it takes, and the handler. `openapi.rs` writes the description of the interface from the same
+//! rows, so that nothing can be served without being described or the other way round.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use axum::http::StatusCode;
 
-use super::{
-    app::App,
-    bulk,
-    call::Call,
-    config::Scope,
-    cursors, documents,
-    error::ApiError,
-    health, indices, pipelines,
-    reply::{Answer, Reply, with_type},
-    search, stream,
-};
+use super::{app::App, call::Call, config::Scope, error::ApiError, reply::Answer, route_table::ROUTES};
 
-/// What a request needs to be let in; `None` for health checks.
-pub fn scope(method: &str, path: &[String]) -> Option<Scope> {
-    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-    let is_read = matches!(method, "GET" | "HEAD");
-    Some(match parts.as_slice() {
-        ["_health", ..] => return None,
-        ["_search", "pipeline", ..] if !is_read => Scope::Admin,
-        ["_msearch" | "_mget" | "_count" | "_search", ..]
-        | [_, "_msearch" | "_mget" | "_count" | "_search", ..] => Scope::Read,
-        ["_bulk" | "_refresh" | "_flush"] => Scope::Write,
-        [_, "_doc" | "_create" | "_update" | "_bulk" | "_refresh" | "_flush" | "_source", ..] => {
-            if is_read && parts.get(1).is_some_and(|part| matches!(*part, "_doc" | "_source")) {
-                Scope::Read
-            } else {
-                Scope::Write
+/// An answer to be.
+pub(super) type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+/// What answers a route: the request, and what stands for the names in its path, in their order.
+pub(super) type Handler = for<'a> fn(&'a Arc<App>, Call, Vec<String>) -> Answering<'a>;
+
+/// The body that a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// None.
+    Nothing,
+    /// An object, which may be left out; its schema's name.
+    Optional(&'static str),
+    /// An object; its schema's name.
+    Needed(&'static str),
+    /// Lines of JSON; what they are.
+    Lines(&'static str),
+}
+
+/// One way in.
+pub struct Route {
+    /// Methods, in capitals.
+    pub methods: &'static [&'static str],
+    /// The path, with names in braces.
+    pub path: &'static str,
+    /// What a request needs to be let in; `None` for everybody.
+    pub scope: Option<Scope>,
+    /// What it does, in a line.
+    pub help: &'static str,
+    /// Parameters that it may have, beside those of every request.
+    pub parameters: &'static [&'static str],
+    /// Its body.
+    pub body: Body,
+    /// The content type of its answer.
+    pub gives: &'static str,
+    pub(super) handler: Handler,
+}
+
+/// JSON, as almost everything.
+pub const JSON: &str = "application/json";
+/// Events, one after the other.
+pub const EVENTS: &str = "text/event-stream";
+/// Text.
+pub const TEXT: &str = "text/plain";
+
+impl Route {
+    pub(super) const fn takes(mut self, parameters: &'static [&'static str]) -> Self {
+        self.parameters = parameters;
+        self
+    }
+
+    pub(super) const fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    pub(super) const fn gives(mut self, content_type: &'static str) -> Self {
+        self.gives = content_type;
+        self
+    }
+
+    /// What stands for the names of the path, where it fits.
+    fn names(&self, path: &[String]) -> Option<Vec<String>> {
+        let parts: Vec<&str> = self.path.split('/').filter(|part| !part.is_empty()).collect();
+        if parts.len() != path.len() {
+            return None;
+        }
+        let mut names = Vec::new();
+        for (part, given) in parts.into_iter().zip(path) {
+            match part {
+                // What begins with `_` is no index.
+                "{index}" if given.starts_with('_') && given != "_all" => return None,
+                _ if part.starts_with('{') => names.push(given.clone()),
+                _ if part == given => {}
+                _ => return None,
             }
         }
-        _ if is_read => Scope::Read,
-        _ => Scope::Admin,
-    })
+        Some(names)
+    }
+}
+
+/// The row that answers, and what stands for the names of its path.
+pub fn find(method: &str, path: &[String]) -> Option<(&'static Route, Vec<String>)> {
+    ROUTES
+        .iter()
+        .filter(|route| route.methods.contains(&method))
+        .find_map(|route| Some((route, route.names(path)?)))
+}
+
+/// What a request needs to be let in; `None` for everybody. What is not served needs what its kind would.
+pub fn scope(method: &str, path: &[String]) -> Option<Scope> {
+    match find(method, path) {
+        Some((route, _)) => route.scope,
+        None if matches!(method, "GET" | "HEAD") => Some(Scope::Read),
+        None => Some(Scope::Admin),
+    }
 }
 
 /// A name for counting: few, whatever clients ask.
@@ -48,6 +121,7 @@ pub fn group(path: &[String]) -> &'static str {
         "_count" => Some("count"),
         "_refresh" | "_flush" => Some("refresh"),
         "_health" | "_metrics" => Some("operations"),
+        "mcp" => Some("tools"),
         _ => None,
     };
     path.iter().take(2).find_map(named).unwrap_or("other")
@@ -55,80 +129,23 @@ pub fn group(path: &[String]) -> &'static str {
 
 /// Answers one request.
 pub async fn answer(app: &Arc<App>, call: Call) -> Answer {
-    let path = call.path.clone();
-    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-    let method = call.method.clone();
-    match (method.as_str(), parts.as_slice()) {
-        ("GET", ["_health", "live"]) => return health::live(),
-        ("GET", ["_health", "ready"]) => return health::ready(app),
-        _ if !app.ready.load(Ordering::Acquire) => {
-            let mut error = ApiError::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "cluster_block_exception",
-                "the server is not ready",
-            );
-            error.retry_after = Some(1);
-            return Err(error);
-        }
-        _ => {}
+    let found = find(&call.method, &call.path);
+    let is_health = found.as_ref().is_some_and(|(route, _)| route.scope.is_none());
+    if !is_health && !app.ready.load(Ordering::Acquire) {
+        let mut error = ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "cluster_block_exception",
+            "the server is not ready",
+        );
+        error.retry_after = Some(1);
+        return Err(error);
     }
-    match (method.as_str(), parts.as_slice()) {
-        ("GET" | "HEAD", []) => health::root(&call),
-        ("GET", ["_metrics"]) => {
-            let shared = Arc::clone(app);
-            let text = app.blocking(move || Ok(shared.metrics.text(&shared))).await?;
-            Ok(Reply::Whole(with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)))
-        }
-        ("GET", ["_orion", "version"]) => health::version(&call),
-        ("GET", ["_orion", "strategies"]) => health::strategies(app, &call).await,
-        ("GET", ["_cluster", "health"]) => health::cluster(app, &call, None),
-        ("GET", ["_cluster", "health", names]) => health::cluster(app, &call, Some(names)),
-        ("GET", ["_cat", "indices"]) => indices::cat(app, &call, "_all").await,
-        ("GET", ["_cat", "indices", names]) => indices::cat(app, &call, names).await,
-        ("POST" | "PUT", ["_bulk"]) => bulk::bulk(app, &call, None).await,
-        ("POST" | "PUT", [index, "_bulk"]) => bulk::bulk(app, &call, Some(index)).await,
-        ("GET" | "POST", ["_mget"]) => documents::mget(app, &call, None).await,
-        ("GET" | "POST", [index, "_mget"]) => documents::mget(app, &call, Some(index)).await,
-        ("GET" | "POST", ["_count"]) => search::count(app, &call, None).await,
-        ("GET" | "POST", [index, "_count"]) => search::count(app, &call, Some(index)).await,
-        ("GET" | "POST", ["_refresh" | "_flush"]) => indices::refresh(app, &call, "_all").await,
-        ("GET" | "POST", [names, "_refresh" | "_flush"]) => indices::refresh(app, &call, names).await,
-        ("GET" | "POST", ["_search"]) => search::search(app, &call, None).await,
-        ("GET" | "POST", ["_msearch"]) => search::msearch(app, &call, None).await,
-        ("GET" | "POST", [index, "_msearch"]) => search::msearch(app, &call, Some(index)).await,
-        ("GET" | "POST", ["_search", "scroll"]) => cursors::scroll(app, &call, None).await,
-        ("GET" | "POST", ["_search", "scroll", id]) => cursors::scroll(app, &call, Some(id)).await,
-        ("DELETE", ["_search", "scroll"]) => cursors::clear_scroll(app, &call, None),
-        ("DELETE", ["_search", "scroll", ids]) => cursors::clear_scroll(app, &call, Some(ids)),
-        ("DELETE", ["_search", "point_in_time"]) => cursors::close_pit(app, &call, false),
-        ("DELETE", ["_search", "point_in_time", "_all"]) => cursors::close_pit(app, &call, true),
-        ("GET", ["_search", "pipeline"]) => pipelines::get(app, &call, None),
-        ("GET", ["_search", "pipeline", name]) => pipelines::get(app, &call, Some(name)),
-        ("PUT", ["_search", "pipeline", name]) => pipelines::put(app, &call, name).await,
-        ("DELETE", ["_search", "pipeline", name]) => pipelines::delete(app, &call, name).await,
-        ("POST", [index, "_search", "point_in_time"]) => cursors::open_pit(app, &call, index),
-        ("POST", [index, "_search", "stream"]) => stream::search(app, call, index).await,
-        ("GET" | "POST", [index, "_search"]) => search::search(app, &call, Some(index)).await,
-        ("POST", [index, "_doc"]) => documents::put(app, &call, index, None, false).await,
-        ("PUT" | "POST", [index, "_doc", id]) => documents::put(app, &call, index, Some(id), false).await,
-        ("PUT" | "POST", [index, "_create", id]) => documents::put(app, &call, index, Some(id), true).await,
-        ("POST", [index, "_update", id]) => documents::update(app, &call, index, id).await,
-        ("DELETE", [index, "_doc", id]) => documents::delete(app, &call, index, id).await,
-        ("GET" | "HEAD", [index, "_doc", id]) => documents::get(app, &call, index, id, false).await,
-        ("GET" | "HEAD", [index, "_source", id]) => documents::get(app, &call, index, id, true).await,
-        ("GET", ["_mapping" | "_settings" | "_alias"]) => indices::get(app, &call, "_all", parts[0]),
-        ("GET", [names, "_mapping" | "_settings" | "_alias"]) => indices::get(app, &call, names, parts[1]),
-        ("PUT", [index, "_mapping" | "_settings"]) => indices::put(app, &call, index, parts[1]).await,
-        ("PUT", [index]) if !index.starts_with('_') => indices::create(app, &call, index).await,
-        ("DELETE", [names]) if !names.starts_with('_') || *names == "_all" => {
-            indices::delete(app, &call, names).await
-        }
-        ("HEAD", [names]) => indices::exists(app, &call, names),
-        ("GET", [names]) if !names.starts_with('_') || *names == "_all" => {
-            indices::get(app, &call, names, "")
-        }
-        _ => Err(no_handler(&call)),
+    let Some((route, names)) = found else { return Err(no_handler(&call)) };
+    if app.only_tools && !is_health && call.path != ["mcp"] {
+        return Err(no_handler(&call));
     }
+    call.known(route.parameters)?;
+    (route.handler)(app, call, names).await
 }
 
 fn no_handler(call: &Call) -> ApiError {

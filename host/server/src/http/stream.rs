@@ -35,6 +35,9 @@ use super::{
 /// A comment is sent this often, so that nothing between client and server gives the connection up.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// Parameters of a stream.
+pub const PARAMETERS: &[&str] = &["search_pipeline"];
+
 /// What the search has said and the client has not taken yet.
 #[derive(Default)]
 struct Feed {
@@ -103,7 +106,6 @@ fn flattened(done: Result<Result<Value, ApiError>, tokio::task::JoinError>) -> R
 
 /// The handler; what can be refused beforehand is answered as any other request is.
 pub async fn search(app: &Arc<App>, call: Call, index: &str) -> Answer {
-    call.known(&["search_pipeline"])?;
     let body = call.needed_object()?;
     let search = SearchBody::parse(&body, &call)?;
     let seen = match &search.pit {

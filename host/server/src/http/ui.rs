@@ -42,14 +42,17 @@ const FILES: [(&str, &str, &str); 17] = [
     ("tree.js", SCRIPT, include_str!("ui/tree.js")),
 ];
 
+/// Where the page is served.
+pub const PATHS: [&str; 3] = ["/_ui", "/_ui/", "/_ui/{name}"];
+
 /// The routes of the page, for a router with any state. The page asks relative to its own address, so that it also
 /// works behind a proxy that puts a prefix before everything.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/_ui", get(to_folder))
-        .route("/_ui/", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
+        .route(PATHS[0], get(to_folder))
+        .route(PATHS[1], get(|headers: HeaderMap| async move { file("index.html", &headers) }))
         .route(
-            "/_ui/{name}",
+            PATHS[2],
             get(|Path(name): Path<String>, headers: HeaderMap| async move { file(&name, &headers) }),
         )
 }

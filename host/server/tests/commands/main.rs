@@ -93,6 +93,7 @@ fn the_short_help() {
           plugin      Test, run, replay and time strategies from component files
           policy      Hold a policy checkpoint against recorded numbers
           serve       Serve indexes over HTTP, as OpenSearch's clients speak it
+          mcp         Offer search to agents as tools of the Model Context Protocol
           doctor      Say what this machine offers and what Orion found on it
 
         Options:

@@ -11,10 +11,10 @@ use std::{
 use crate::server::{Server, missing};
 
 /// The versions that were tried; newer ones are the business of a change of these lines.
-const PYTHON_CLIENT: &str = "opensearch-py==3.2.0";
+pub(crate) const PYTHON_CLIENT: &str = "opensearch-py==3.2.0";
 const NODE_CLIENT: &str = "@opensearch-project/opensearch@3.5.1";
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let is_there =
         Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_there {
@@ -24,7 +24,7 @@ fn has(program: &str) -> bool {
 }
 
 /// A folder under the target folder, named by what is in it, filled once.
-fn fetched(name: &str, fetch: impl FnOnce(&Path) -> Command) -> PathBuf {
+pub(crate) fn fetched(name: &str, fetch: impl FnOnce(&Path) -> Command) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("client-{name}"));
     let mark = folder.join("complete");
     if !mark.is_file() {
@@ -38,8 +38,18 @@ fn fetched(name: &str, fetch: impl FnOnce(&Path) -> Command) -> PathBuf {
     folder
 }
 
-fn run(mut command: Command, server: &Server) {
-    let output = command.arg(server.address.port().to_string()).output().expect("it runs");
+/// A command that fills a folder with a package of Python's and what it needs.
+pub(crate) fn python_packages(folder: &Path, package: &str) -> Command {
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
+        .arg(folder)
+        .arg(package);
+    pip
+}
+
+/// Runs a client to its end and insists that it says that it came there.
+pub(crate) fn run(mut command: Command) {
+    let output = command.output().expect("it runs");
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}\n{}", said(&output.stdout), said(&output.stderr));
     assert_eq!(said(&output.stdout).trim(), "all done");
@@ -50,17 +60,12 @@ fn opensearch_py() {
     if !has("python3") {
         return;
     }
-    let folder = fetched(&PYTHON_CLIENT.replace('=', "-"), |folder| {
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"])
-            .arg(folder)
-            .arg(PYTHON_CLIENT);
-        pip
-    });
+    let folder = fetched(&PYTHON_CLIENT.replace('=', "-"), |folder| python_packages(folder, PYTHON_CLIENT));
     let server = Server::new();
     let mut python = Command::new("python3");
     python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/serve/client.py")).env("PYTHONPATH", folder);
-    run(python, &server);
+    python.arg(server.address.port().to_string());
+    run(python);
 }
 
 #[test]
@@ -79,6 +84,6 @@ fn opensearch_js() {
         .expect("a copy");
     let server = Server::new();
     let mut node = Command::new("node");
-    node.arg(script);
-    run(node, &server);
+    node.arg(script).arg(server.address.port().to_string());
+    run(node);
 }

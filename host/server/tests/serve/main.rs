@@ -4,8 +4,14 @@ mod adaptive;
 mod backends;
 mod clients;
 mod errors;
+mod limits;
+mod mcp;
+mod openapi;
 mod operations;
 #[path = "../../../../engines/tests/real/servers.rs"]
 mod peers;
+mod plugins;
 mod server;
+mod snapshots;
+mod spans;
 mod wire;

@@ -58,8 +58,13 @@ impl Server {
     pub(crate) fn over(folder: Arc<tempfile::TempDir>, configuration: &str, models: Option<&Path>) -> Self {
         let file = folder.path().join("orion.toml");
         std::fs::write(&file, format!("listen = \"127.0.0.1:0\"\n{configuration}")).expect("a configuration");
+        Self::started(folder, models, &["serve", "--config", "orion.toml"])
+    }
+
+    /// By other arguments.
+    pub(crate) fn started(folder: Arc<tempfile::TempDir>, models: Option<&Path>, arguments: &[&str]) -> Self {
         let mut child = program(folder.path(), models)
-            .args(["serve", "--config", "orion.toml"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -17,7 +17,7 @@ use crate::http::{
 /// As far as a search looks down its ranking: OpenSearch's own bound.
 pub const WINDOW: usize = 10_000;
 /// Members that are known.
-const KNOWN: [&str; 16] = [
+pub const KNOWN: [&str; 16] = [
     "query",
     "from",
     "size",

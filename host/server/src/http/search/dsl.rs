@@ -8,8 +8,8 @@ use crate::http::{call::kind_of, error::ApiError};
 
 /// Deepest nesting of queries.
 const DEEPEST: usize = 20;
-/// Names for error messages.
-const KNOWN: [&str; 20] = [
+/// The queries that there are.
+pub const KINDS: [&str; 17] = [
     "match_all",
     "match_none",
     "match",
@@ -27,9 +27,6 @@ const KNOWN: [&str; 20] = [
     "dis_max",
     "neural",
     "hybrid",
-    "prefix",
-    "wildcard",
-    "fuzzy",
 ];
 
 /// A query.
@@ -184,7 +181,7 @@ fn node(value: &Value, depth: usize) -> Result<Node, ApiError> {
         "neural" => neural(name, body, depth),
         "hybrid" => hybrid(name, body, depth),
         unknown => {
-            let nearest = KNOWN
+            let nearest = KINDS
                 .iter()
                 .map(|known| (strsim::jaro_winkler(unknown, known), *known))
                 .filter(|(likeness, known)| 0.8 <= *likeness && *known != unknown)

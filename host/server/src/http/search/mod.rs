@@ -9,4 +9,4 @@ mod run;
 mod strings;
 
 pub use hits::{filtered, fits};
-pub use run::{Seen, count, envelope, msearch, plain, ranked_hits, search};
+pub use run::{COUNTING, PARAMETERS, SEVERAL, Seen, count, envelope, msearch, plain, ranked_hits, search};

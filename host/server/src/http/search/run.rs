@@ -27,10 +27,11 @@ use crate::http::{
     error::ApiError,
     pipelines,
     reply::{Answer, Reply},
+    spans,
 };
 
 /// Parameters of searches.
-const PARAMETERS: [&str; 24] = [
+pub const PARAMETERS: &[&str] = &[
     "q",
     "df",
     "default_operator",
@@ -56,6 +57,17 @@ const PARAMETERS: [&str; 24] = [
     "ccs_minimize_roundtrips",
     "typed_keys",
 ];
+/// Parameters of `_count`.
+pub const COUNTING: &[&str] =
+    &["q", "df", "default_operator", "ignore_unavailable", "allow_no_indices", "expand_wildcards"];
+/// Parameters of `_msearch`.
+pub const SEVERAL: &[&str] = &[
+    "rest_total_hits_as_int",
+    "max_concurrent_searches",
+    "search_type",
+    "typed_keys",
+    "ccs_minimize_roundtrips",
+];
 /// Searches of one multi-search.
 const MOST_SEARCHES: usize = 200;
 
@@ -78,7 +90,6 @@ impl Seen {
 
 /// `_search`.
 pub async fn search(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&PARAMETERS)?;
     let body = call.object()?;
     if let Some(keep) = call.parameter("scroll") {
         let keep = call::milliseconds("scroll", keep)?;
@@ -117,10 +128,18 @@ async fn one(
     let as_int = call.switch("rest_total_hits_as_int")?.unwrap_or(false);
     let mut reply = match &search.adaptive {
         Some(wanted) => adaptive::search(app, call, &seen, &search, &wanted.clone(), None).await?,
-        None => match elsewhere::retriever(app, &seen)? {
-            Some(split) => elsewhere::plain(app, &seen, &search, split, started).await?,
-            None => within(app, search.timeout_ms, move || plain(&seen, &search, started, 0)).await?,
-        },
+        None => {
+            let parent = spans::parent(&call.headers);
+            let recorder = app.spans.as_ref().map(|spans| spans.begin(parent, "none"));
+            let done = match elsewhere::retriever(app, &seen)? {
+                Some(split) => elsewhere::plain(app, &seen, &search, split, started).await,
+                None => within(app, search.timeout_ms, move || plain(&seen, &search, started, 0)).await,
+            };
+            if let Some(recorder) = recorder {
+                recorder.finish_plain(done.is_err());
+            }
+            done?
+        }
     };
     if as_int {
         reply["hits"]["total"] = reply["hits"]["total"]["value"].clone();
@@ -241,14 +260,6 @@ pub fn ranked_hits(
 
 /// `_count`.
 pub async fn count(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&[
-        "q",
-        "df",
-        "default_operator",
-        "ignore_unavailable",
-        "allow_no_indices",
-        "expand_wildcards",
-    ])?;
     let body = call.object()?;
     if let Some(key) = body.keys().find(|key| key.as_str() != "query") {
         return Err(ApiError::parsing(format!("request does not support [{key}]")));
@@ -288,13 +299,6 @@ pub async fn count(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
 
 /// `_msearch`: pairs of lines, a header and a body.
 pub async fn msearch(app: &Arc<App>, call: &Call, index: Option<&str>) -> Answer {
-    call.known(&[
-        "rest_total_hits_as_int",
-        "max_concurrent_searches",
-        "search_type",
-        "typed_keys",
-        "ccs_minimize_roundtrips",
-    ])?;
     let started = Instant::now();
     if call.body.is_empty() {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "parse_exception", "request body is required"));
