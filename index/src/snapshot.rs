@@ -106,8 +106,7 @@ impl Index {
                 Taken::Gone => is_whole = false,
             }
         }
-        for entry in &manifest.vectors {
-            let name = entry.file_name();
+        for name in manifest.vectors.iter().flat_map(|entry| entry.file_names()) {
             if let Taken::Gone = take(&shared.vector_dir.join(&name), &vectors.join(&name))? {
                 is_whole = false;
             }
