@@ -70,6 +70,16 @@ DEVICE void multiply_bf16(float *c, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/// The sum over a warp, the same in every lane: a butterfly, so its order is fixed.
+DEVICE float warp_sum(float value) {
+    value += exchanged(value, 16);
+    value += exchanged(value, 8);
+    value += exchanged(value, 4);
+    value += exchanged(value, 2);
+    value += exchanged(value, 1);
+    return value;
+}
+
 #else
 
 #include "emulated.h"
@@ -108,16 +118,6 @@ DEVICE float exponential(float x) {
     sum = fmaf(sum, r, 1.0f);
     half = fmaf(n, 0.5f, round) - round;
     return sum * float_of((u32)((int)half + 127) << 23) * float_of((u32)((int)(n - half) + 127) << 23);
-}
-
-/// The sum over a warp, the same in every lane: a butterfly, so its order is fixed.
-DEVICE float warp_sum(float value) {
-    value += exchanged(value, 16);
-    value += exchanged(value, 8);
-    value += exchanged(value, 4);
-    value += exchanged(value, 2);
-    value += exchanged(value, 1);
-    return value;
 }
 
 DEVICE float larger(float a, float b) { return a > b ? a : b; }

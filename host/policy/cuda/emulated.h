@@ -59,6 +59,19 @@ DEVICE float exchanged(float value, u32 mask) {
     return float_of(lanes[THREAD % 32 ^ mask]);
 }
 
+/// The butterfly of device.h in one meeting: the same sums in the same order.
+DEVICE float warp_sum(float value) {
+    u32 *lanes = emulated_lanes(), step, lane;
+    float sums[32];
+    lanes[THREAD % 32] = bits_of(value);
+    emulated_meet_warp();
+    memcpy(sums, lanes, sizeof sums);
+    for (step = 16; step; step /= 2) {
+        for (lane = 0; lane < step; lane++) sums[lane] += sums[lane + step];
+    }
+    return sums[0];
+}
+
 DEVICE float from_f16(u16 bits) {
     u32 sign = (u32)(bits >> 15) << 31, exponent = bits >> 10 & 31, fraction = bits & 1023;
     if (exponent == 31) return float_of(sign | 0x7f800000u | fraction << 13);

@@ -50,17 +50,27 @@ impl fmt::Display for DeviceInfo {
 /// # Errors
 /// Where there is no driver, or it does not start.
 pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
-    start()?;
+    if !start()? {
+        return Ok(Vec::new());
+    }
     let count = result::device::get_count().map_err(|error| DeviceError::Start(text(error)))?;
     (0..count.max(0) as usize).map(info).collect()
 }
 
-fn start() -> Result<(), DeviceError> {
+/// Whether there is a device at all.
+fn start() -> Result<bool, DeviceError> {
     // SAFETY: only tries to open a library by its well-known name.
     if !unsafe { sys::is_culib_present() } {
         return Err(DeviceError::NoDriver);
     }
-    result::init().map_err(|error| DeviceError::Start(text(error)))
+    use sys::CUresult as Code;
+    match result::init() {
+        Ok(()) => Ok(true),
+        Err(error) if error.0 == Code::CUDA_ERROR_NO_DEVICE => Ok(false),
+        // What toolkits bring to link with, where the real library is not there.
+        Err(error) if error.0 == Code::CUDA_ERROR_STUB_LIBRARY => Err(DeviceError::NoDriver),
+        Err(error) => Err(DeviceError::Start(text(error))),
+    }
 }
 
 fn text(error: result::DriverError) -> String {

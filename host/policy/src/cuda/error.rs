@@ -11,7 +11,7 @@ pub enum DeviceError {
     #[error("starting the CUDA driver failed: {0}")]
     Start(String),
     /// There is no device of that number.
-    #[error("opening CUDA device {wanted}: expected a number below {count}")]
+    #[error("opening a CUDA device: expected one of {count}, numbered from 0, got number {wanted}")]
     NoDevice {
         /// Its number.
         wanted: usize,

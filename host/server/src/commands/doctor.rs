@@ -31,6 +31,7 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
     let has_policy = EmbeddedCheckpoint::nano().is_ok();
     let indexes = places.index_names()?;
     let found = devices();
+    let device_names: Vec<String> = found.iter().flatten().map(ToString::to_string).collect();
     if session.terminal.json {
         session.terminal.print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -41,7 +42,7 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
             "models_dir": places.models(),
             "encoder_present": has_encoder,
             "policy_embedded": has_policy,
-            "cuda_devices": found.as_ref().map_or_else(|_| Vec::new(), |all| all.iter().map(|one| one.to_string()).collect()),
+            "cuda_devices": device_names,
             "cuda_missing": found.as_ref().err().map(ToString::to_string),
             "indexes": indexes,
         }))?;
@@ -49,7 +50,7 @@ pub(super) fn run(session: &Session) -> Result<Verdict, Failure> {
     }
     let device = match &found {
         Ok(all) if all.is_empty() => "no CUDA device: policies run on the CPU".to_owned(),
-        Ok(all) => all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Ok(_) => device_names.join("; "),
         Err(error) => format!("none, policies run on the CPU: {error}"),
     };
     let yes_no = |holds: bool, yes: &str, no: &str| if holds { yes.to_owned() } else { no.to_owned() };

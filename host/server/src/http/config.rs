@@ -426,7 +426,7 @@ impl<'t> Section<'t> {
             adaptive.policy = policy;
         }
         if let Some((device, at)) = self.text("device")? {
-            let named = device.parse();
+            let named = device.parse::<Device>();
             adaptive.device =
                 named.map_err(|error| self.file.failure(at, &format!("`adaptive.device`: {error}")))?;
         }

@@ -12,7 +12,9 @@ use crate::check::{check_model, read_golden};
 use crate::checkpoint::{Checkpoint, NumberFormat};
 use crate::config::{Config, LayerKind};
 use crate::cuda::DeviceError;
+use crate::embedded::EmbeddedCheckpoint;
 use crate::error::PolicyError;
+use crate::format::Segment;
 use crate::model::{Feed, Scratch};
 use crate::random::{Random, tiny_config};
 use crate::state::{Sequence, State};
@@ -100,6 +102,28 @@ fn any_shape_is_near_its_twin() {
             assert!(gap < room * spread, "shape {seed} in {numbers:?}: {gap} of {spread}");
         }
     }
+}
+
+/// The policy that ships, in its own f16, on words.
+#[test]
+fn nano_is_near_the_cpu_s() {
+    let Ok(nano) = EmbeddedCheckpoint::nano() else {
+        println!("skipped: this build carries no policy");
+        return;
+    };
+    let Some(device) = Emulated::new(MEMORY) else { return };
+    let (checkpoint, format) = nano.open().unwrap();
+    let question = Segment::UserQuery("who made the lens that sends one thin ray through the gap".to_owned());
+    let tokens: Vec<u32> = format.encode(&[question]).into_iter().flat_map(|span| span.tokens).collect();
+    let (cpu, _) = Backend::load(&checkpoint, 512, &options()).unwrap();
+    let expected = logits_in_chunks(&cpu, &tokens, &[tokens.len()]);
+    let got =
+        logits_in_chunks(&Backend::Cuda(Box::new(on_device(&device, &checkpoint))), &tokens, &[tokens.len()]);
+    let square =
+        |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let spread = square(&mut expected.iter().map(|value| f64::from(*value)));
+    let gap = square(&mut expected.iter().zip(&got).map(|(a, b)| f64::from(a - b)));
+    assert!(gap < 2e-3 * spread, "{gap} of {spread}");
 }
 
 #[test]
