@@ -19,7 +19,7 @@ enum Wire {
     OpenSearch(OpenSearch),
     Milvus(Milvus),
     Sphinx(Sphinx),
-    Postgres(Postgres),
+    Postgres(Box<Postgres>),
 }
 
 /// An index in another engine. Shared between threads; dropping it closes its connections.
@@ -48,7 +48,7 @@ impl Engine {
             }
             EngineKind::Milvus => Milvus::new(settings).map(Wire::Milvus),
             EngineKind::Sphinx => Sphinx::new(settings).map(Wire::Sphinx),
-            EngineKind::Postgres => Postgres::new(settings).map(Wire::Postgres),
+            EngineKind::Postgres => Postgres::new(settings).map(Box::new).map(Wire::Postgres),
         };
         Ok(Self {
             name: name.to_owned(),

@@ -21,7 +21,10 @@ use orion_host::{
 };
 
 use crate::{
-    adapters::endpoint::EndpointPolicy,
+    adapters::{
+        backends::{Halves, Notes, SplitRetriever},
+        endpoint::EndpointPolicy,
+    },
     commands::Session,
     failure::{Explain, Failure},
     lexical_only::LexicalOnly,
@@ -297,6 +300,26 @@ impl<'s> Engine<'s> {
         let retrieve: Arc<dyn Retrieve> =
             if is_lexical { Arc::new(LexicalOnly(embedded)) } else { Arc::new(embedded) };
         Services { retrieve, generate: policy.map(|policy| Arc::clone(&policy.generate)), feedback: None }
+    }
+
+    /// [`Engine::services`] where halves of the index are in other engines, and what there will be to say of them.
+    pub fn services_through(
+        &self,
+        halves: &Arc<Halves>,
+        index: &Index,
+        policy: Option<&LoadedPolicy>,
+        without_encoder: WithoutEncoder,
+    ) -> Result<(Services, Arc<Notes>), Failure> {
+        let split = SplitRetriever {
+            halves: Arc::clone(halves),
+            embedded: index.searcher(),
+            encoder: self.encoder()?,
+            notes: Arc::default(),
+            strict: without_encoder == WithoutEncoder::Refuse,
+        };
+        let notes = Arc::clone(&split.notes);
+        let generate = policy.map(|policy| Arc::clone(&policy.generate));
+        Ok((Services { retrieve: Arc::new(split), generate, feedback: None }, notes))
     }
 
     /// A policy, loaded once; `None` where none is wanted, or none is embedded in this build.

@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -65,6 +66,23 @@ impl Backends {
             indices.insert(name.clone(), Arc::new(halves));
         }
         Ok(Self { engines, indices })
+    }
+
+    /// The halves that `FILE[#INDEX]` stands for; without a name, those of the index `usual`.
+    ///
+    /// # Errors
+    /// A configuration that does not read, or has no such index.
+    pub fn named(text: &str, usual: &str) -> Result<Arc<Halves>, Failure> {
+        let (file, name) = text.split_once('#').unwrap_or((text, usual));
+        let config = Config::read(Path::new(file))?;
+        let backends = Self::open(&config)?;
+        backends.halves(name).cloned().ok_or_else(|| {
+            let known: Vec<&str> = config.indices.keys().map(String::as_str).collect();
+            Failure::new(format!(
+                "choosing `--backends {text}`: index `{name}` has no half in another engine"
+            ))
+            .hint(format!("`[indices]` of `{file}` has: {}", known.join(", ")))
+        })
     }
 
     /// All engines, by name.

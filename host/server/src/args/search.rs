@@ -59,6 +59,9 @@ pub struct SearchArgs {
     /// The index to search
     #[arg(long, value_name = "NAME")]
     pub index: IndexName,
+    /// Look documents up where this configuration of `orion serve` says that an index is; its name after `#` [default: the index]
+    #[arg(long, value_name = "FILE[#INDEX]")]
+    pub backends: Option<String>,
     /// The strategy; `@POLICY` after its name stands for --policy
     #[arg(long, default_value = "beam", value_name = "NAME[@POLICY]")]
     pub strategy: String,
@@ -136,6 +139,9 @@ pub struct EvalArgs {
     /// Take the control with the best nDCG@10 of an earlier evaluation, usually of the dev split
     #[arg(long, value_name = "FOLDER", conflicts_with = "control")]
     pub control_from: Option<PathBuf>,
+    /// Look documents up where this configuration of `orion serve` says that an index is; its name after `#` [default: the data set]
+    #[arg(long, value_name = "FILE[#INDEX]")]
+    pub backends: Option<String>,
     /// Folder of run files and tables [default: runs/NAME-SPLIT in the data folder]
     #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,

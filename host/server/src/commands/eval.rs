@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::{Session, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
+    adapters::backends::Backends,
     args::EvalArgs,
     engine::{Engine, WithoutEncoder},
     evaluation::{
@@ -123,17 +124,27 @@ fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
         seeds: &order.seeds,
         k: order.args.k,
         limits: &search_limits,
-        collection: &format!("{collection} {encoder}"),
+        collection: &match &order.args.backends {
+            None => format!("{collection} {encoder}"),
+            Some(backends) => format!("{collection} {encoder} {backends}"),
+        },
         folder: &order.folder,
         fresh: order.args.fresh,
     };
+    let halves = order.args.backends.as_ref();
+    let halves = halves.map(|text| Backends::named(text, order.dataset.name())).transpose()?;
     for ((choice, strategy), own_options) in order.choices.iter().zip(strategies).zip(options) {
         let policy = engine.policy(&choice.policy)?;
         let system = System {
             label: choice.label.clone(),
             strategy,
             options: own_options,
-            services: engine.services(&index, policy.as_ref(), WithoutEncoder::Refuse),
+            services: match &halves {
+                None => engine.services(&index, policy.as_ref(), WithoutEncoder::Refuse),
+                Some(halves) => {
+                    engine.services_through(halves, &index, policy.as_ref(), WithoutEncoder::Refuse)?.0
+                }
+            },
             policy: policy.map_or("none".to_owned(), |policy| policy.identity),
         };
         run_system(&run_order, &system, terminal)?;

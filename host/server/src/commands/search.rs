@@ -13,6 +13,7 @@ use orion_host::{
 use super::{Session, demo::index_corpus, doctor::warn_of_slow_processor};
 use crate::{
     Verdict,
+    adapters::backends::{Backends, Halves},
     args::{BudgetArgs, SearchArgs},
     engine::{Engine, LoadedPolicy, WithoutEncoder},
     failure::{Explain, Failure},
@@ -27,6 +28,8 @@ use crate::{
 pub(super) enum Collection<'a> {
     /// An index of the user's.
     Named(&'a IndexName),
+    /// One whose halves are in other engines; titles are shown from the user's own.
+    Elsewhere(&'a IndexName, &'a Arc<Halves>),
     /// The bundled corpus.
     Bundled,
 }
@@ -60,7 +63,12 @@ pub(super) fn run(args: &SearchArgs, session: &Session) -> Result<Verdict, Failu
         options: strategy_options(&args.strategy_args)?,
     };
     let showing = Showing::new(args.trace.as_ref(), None);
-    let collection = Collection::Named(&args.index);
+    let halves =
+        args.backends.as_ref().map(|text| Backends::named(text, &args.index.to_string())).transpose()?;
+    let collection = match &halves {
+        None => Collection::Named(&args.index),
+        Some(halves) => Collection::Elsewhere(&args.index, halves),
+    };
     search(&engine, session, collection, &strategy, &choice.policy, request, &args.budget, &showing)
 }
 
@@ -86,17 +94,22 @@ pub(super) fn search(
     }
     warn_of_slow_processor(&session.terminal);
     let index = match collection {
-        Collection::Named(name) => engine.open_index(name)?,
+        Collection::Named(name) | Collection::Elsewhere(name, _) => engine.open_index(name)?,
         Collection::Bundled => index_corpus(engine, session)?,
     };
     engine.warn_without_encoder()?;
     let policy = engine.policy(policy)?;
     let limits = limits(Limits::default(), budget);
+    let (services, notes) = match collection {
+        Collection::Elsewhere(_, halves) => {
+            engine.services_through(halves, &index, policy.as_ref(), WithoutEncoder::Substitute)?
+        }
+        _ => (engine.services(&index, policy.as_ref(), WithoutEncoder::Substitute), Arc::default()),
+    };
+    let host = engine.host();
     let outcome = match showing.trace_file {
-        None => answer(engine, &index, strategy, policy.as_ref(), request, &limits),
+        None => host.search_blocking(strategy, request, &services, &limits, CancelToken::new()),
         Some(path) => {
-            let services = engine.services(&index, policy.as_ref(), WithoutEncoder::Substitute);
-            let host = engine.host();
             let (outcome, recording) =
                 host.search_recorded_blocking(strategy, request, &services, &limits, CancelToken::new());
             TraceFile::new(strategy, showing.authors_file, outcome.clone(), recording)
@@ -105,10 +118,16 @@ pub(super) fn search(
             outcome
         }
     };
+    for reason in notes.reasons() {
+        session.terminal.warn(&reason);
+    }
     let ids = outcome.ranking.iter().map(|hit| hit.id.clone()).chain(shown_ids(&outcome.trace));
     let documents = engine.shown(&index, ids)?;
     if session.terminal.json {
         let mut value = to_json(&outcome, &documents, showing.tree);
+        if matches!(collection, Collection::Elsewhere(..)) {
+            value["backends"] = serde_json::json!(notes.reasons());
+        }
         value["plugin"] = serde_json::json!(strategy.statistics());
         session.terminal.print_json(&value)?;
     } else {

@@ -76,6 +76,24 @@ fn halves_in_postgres() {
     let (is_done, said) = orion(&["index", "push", "notes", "--to", "nowhere", "--config", "push.toml"]);
     assert!(!is_done && said.contains("there are pg"), "{said}");
 
+    // The same from the command line, without a server.
+    std::fs::write(at("both.toml"), format!("{config}{ELSEWHERE}")).expect("a configuration");
+    let search = [
+        "search",
+        "lens of the lighthouse",
+        "--index",
+        "notes",
+        "--strategy",
+        "hybrid",
+        "--policy",
+        "none",
+        "--json",
+    ];
+    let (is_done, said) = orion(&[search.as_slice(), &["--backends", "both.toml"]].concat());
+    assert!(is_done && said.contains("\"backends\": []") && said.contains("\"rank\": 1"), "{said}");
+    let (is_done, said) = orion(&[search.as_slice(), &["--backends", "push.toml"]].concat());
+    assert!(!is_done && said.contains("index `notes` has no half in another engine"), "{said}");
+
     // The embedded index, one half elsewhere, and two processes that keep nothing.
     let dense_only = format!("{config}[indices.notes]\ndense = \"pg\"\n");
     let mixed = Server::over(Arc::clone(&home), &dense_only, Some(&models));
@@ -145,4 +163,51 @@ fn halves_in_postgres() {
     let metrics = one.get("/_metrics").text;
     assert!(metrics.contains("orion_backend_resting{backend=\"pg\"} 1"), "{metrics}");
     assert_eq!(one.get("/_health/live").status, 200);
+}
+
+/// Orion itself speaks OpenSearch's wire; that says nothing of the real one, but a whole protocol is spoken.
+#[test]
+fn another_orion_as_the_lexical_half() {
+    let cluster = Server::new();
+    let home = Arc::new(tempfile::tempdir().expect("a folder"));
+    std::fs::write(home.path().join("corpus.jsonl"), corpus()).expect("a corpus");
+    let config = format!(
+        "[backends.other]\nkind = \"opensearch\"\nurl = \"http://{}\"\ncollection = \"notes\"\ntimeout_ms = 20000\n\
+         [indices.notes]\nlexical = \"other\"\n",
+        cluster.address
+    );
+    std::fs::write(home.path().join("push.toml"), &config).expect("a configuration");
+    let none = home.path().join("none");
+    let orion = |arguments: &[&str]| {
+        let (is_done, said) = run(home.path(), &none, arguments);
+        assert!(is_done, "{arguments:?}: {said}");
+        said
+    };
+    orion(&["index", "add", "notes", "corpus.jsonl"]);
+    let mapping = r#"{"mappings":{"properties":{"title":{"type":"text"},"text":{"type":"text"},"year":{"type":"double"},"kind":{"type":"keyword"}}}}"#;
+    assert_eq!(cluster.put("/notes", mapping).status, 200);
+    orion(&["index", "push", "notes", "--to", "other", "--config", "push.toml"]);
+    assert_eq!(cluster.get("/notes/_count").json()["count"], 40);
+
+    let server = Server::over(Arc::clone(&home), &config, None);
+    let words = json!({ "match": { "text": "lens of the lighthouse" } });
+    let filtered =
+        json!({ "bool": { "must": [words], "filter": [{ "range": { "year": { "gte": 320 } } }] } });
+    let search = |body: Value| {
+        let answer = server.post("/notes/_search", &body.to_string());
+        assert_eq!(answer.status, 200, "{body}: {}", answer.text);
+        answer.json()
+    };
+    let reply = search(json!({ "query": filtered, "size": 20 }));
+    assert!(!ids(&reply).is_empty() && reply["_shards"]["failed"] == 0, "{reply}");
+    assert!(
+        reply["hits"]["hits"].as_array().is_some_and(|hits| hits
+            .iter()
+            .all(|hit| { hit["_source"]["year"].as_f64().is_some_and(|year| 320.0 <= year) })),
+        "{reply}"
+    );
+    let asked = json!({ "query": words, "ext": { "adaptive": { "strategy": "lexical", "policy": "none" } } });
+    let reply = search(asked);
+    assert_eq!(reply["ext"]["adaptive"]["partial"], false, "{reply}");
+    assert!(reply["hits"]["hits"][0]["_source"]["title"].is_string(), "{reply}");
 }
