@@ -87,8 +87,8 @@ fn an_index_from_a_copy_goes_its_own_way() {
     drop(writer);
     let ids = |index: &Index| {
         let query = Query::new("lamp", Mode::Lexical);
-        let hits = index.refresh().unwrap().search(&query).unwrap();
-        hits.into_iter().map(|hit| hit.id).collect::<Vec<_>>()
+        let hits = index.refresh().unwrap().search(&[query]).unwrap();
+        hits.into_iter().flatten().map(|hit| hit.id).collect::<Vec<_>>()
     };
     assert_eq!((ids(&index), ids(&back)), (vec!["a".to_owned()], vec!["b".to_owned()]));
     // From the same copy once more, and the copy is still what it was.
