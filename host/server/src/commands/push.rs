@@ -190,3 +190,20 @@ fn to_kind(kind: IndexKind) -> Option<Kind> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_push_of_the_same_state_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("push/notes-cluster.json");
+        assert_eq!(begun(&file, "one").unwrap(), None);
+        save(&file, &Journal { state: "one".to_owned(), last: "d7".to_owned() }).unwrap();
+        assert_eq!(begun(&file, "one").unwrap().as_deref(), Some("d7"));
+        assert_eq!(begun(&file, "two").unwrap(), None);
+        std::fs::write(&file, "{\"state\":").unwrap();
+        assert_eq!(begun(&file, "one").unwrap(), None);
+    }
+}
