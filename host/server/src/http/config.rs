@@ -539,6 +539,14 @@ mod tests {
             "configuration `o.toml` line 1: `listen`: expected a loopback address, or `[[keys]]`, or `open = true`, got 0.0.0.0:9200",
         );
         check(
+            "traces = \"here\"",
+            "configuration `o.toml` line 1: `traces`: expected an address such as http://127.0.0.1:4318/v1/traces, got `here`",
+        );
+        check(
+            "watch_plugins_ms = -1",
+            "configuration `o.toml` line 1: `watch_plugins_ms`: expected a whole number from 0 to 86400000, got `-1`",
+        );
+        check(
             "[log]\nformat = 3",
             "configuration `o.toml` line 2: `log.format`: expected one of json, text, got `3`",
         );
