@@ -18,7 +18,7 @@ const BUILD_SCRIPTS: [&str; 2] = ["plugins/bundle/build.rs", "host/policy/build.
 const UNSAFE_FILES: [&str; 17] = [
     "host/policy/src/checkpoint.rs",
     "host/policy/src/cuda/driver.rs",
-    "host/policy/src/cuda/emulated.rs",
+    "host/policy/src/cuda/tests/emulated.rs",
     "host/src/load.rs",
     "index/src/encoder/checkpoint.rs",
     "index/src/mapped.rs",

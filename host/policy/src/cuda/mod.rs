@@ -2,14 +2,12 @@
 //!
 //! Loaded at run time: the program needs no CUDA to build or to start, and of a machine with a device only the driver.
 //! `launcher` is the seam: memory and launches, on a device through `driver`, or, in tests, on the CPU through
-//! `emulated`, which runs the very source of the kernels (`host/policy/cuda`). Above it nothing knows which: `memory` is
+//! `tests/emulated.rs`, which runs the very source of the kernels (`host/policy/cuda`). Above it nothing knows which: `memory` is
 //! what states hold, `weights` the checkpoint in the device's memory, `steps` the launches of one step, `model` a step
 //! as the scheduler asks for it, with `answers` the tokens and log-probabilities that come back.
 
 mod answers;
 mod driver;
-#[cfg(test)]
-pub(crate) mod emulated;
 mod error;
 mod launcher;
 mod memory;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::super::emulated::Emulated;
 use super::super::model::DeviceModel;
+use super::emulated::Emulated;
 use super::{MEMORY, NUMBERS, on_device, options, uneven_config};
 use crate::backend::Backend;
 use crate::check::{check_model, read_golden};

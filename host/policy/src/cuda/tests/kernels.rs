@@ -5,10 +5,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::super::emulated::Emulated;
 use super::super::launcher::{Buffer, Launcher, bytes_of_floats, bytes_of_words};
 use super::super::steps::arguments;
 use super::MEMORY;
+use super::emulated::Emulated;
 use crate::random::Random;
 use crate::sampling::{Allowed, Choice, LogSoftmax, pick};
 

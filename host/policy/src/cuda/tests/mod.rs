@@ -1,13 +1,14 @@
 //! The device's side, run on the CPU: the kernels' own source, compiled as C, under the launches, the memory and the
 //! scheduler that a device gets. What only a device can show is left to `tests/device`.
 
+mod emulated;
 mod forward;
 mod kernels;
 mod serving;
 
 use std::sync::Arc;
 
-use super::emulated::Emulated;
+use self::emulated::Emulated;
 use super::model::DeviceModel;
 use crate::checkpoint::{Checkpoint, NumberFormat};
 use crate::config::Config;

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::super::emulated::Emulated;
 use super::super::model::DeviceModel;
+use super::emulated::Emulated;
 use super::{MEMORY, options};
 use crate::backend::{Backend, Device};
 use crate::checkpoint::{Checkpoint, NumberFormat};

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libloading::Library;
 
-use super::error::DeviceError;
-use super::launcher::{Arguments, Launcher};
+use super::super::error::DeviceError;
+use super::super::launcher::{Arguments, Launcher};
 
 type LaunchFunction = unsafe extern "C" fn(*const i8, u32, u32, u32, u32, *const u64) -> i32;
 
@@ -32,7 +32,7 @@ struct World {
 }
 
 /// The emulated device. All of its world is behind one lock, so launches come one at a time.
-pub(crate) struct Emulated {
+pub(super) struct Emulated {
     library: &'static Library,
     free_bytes: usize,
     world: Mutex<World>,
@@ -76,12 +76,12 @@ fn library() -> Option<&'static Library> {
 
 impl Emulated {
     /// A device with that much memory; `None` where there is no C compiler.
-    pub(crate) fn new(free_bytes: usize) -> Option<Arc<Self>> {
+    pub(super) fn new(free_bytes: usize) -> Option<Arc<Self>> {
         Some(Arc::new(Self { library: library()?, free_bytes, world: Mutex::default() }))
     }
 
     /// Whether there is a kernel of this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         let c_name = CString::new(name).unwrap();
         type HasFunction = unsafe extern "C" fn(*const i8) -> i32;
         // SAFETY: the emulator defines this function with this type; it reads a text that ends with a zero byte.
@@ -92,22 +92,22 @@ impl Emulated {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn refuse_capture(&self) {
+    pub(super) fn refuse_capture(&self) {
         self.world().refuses_capture = true;
     }
 
-    pub(crate) fn fail_after(&self, launches: usize) {
+    pub(super) fn fail_after(&self, launches: usize) {
         self.world().fails_after = Some(launches);
     }
 
     /// Launches outside recordings, and replays of recordings.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    pub(super) fn counts(&self) -> (usize, usize) {
         let world = self.world();
         (world.launches, world.replays)
     }
 
     /// Blocks of memory that were not given back.
-    pub(crate) fn blocks(&self) -> usize {
+    pub(super) fn blocks(&self) -> usize {
         self.world().memory.len()
     }
 
