@@ -52,8 +52,21 @@ pub fn attempt(agent: &Agent, url: &str, key: Option<&str>, body: &str) -> Attem
     if let Some(key) = key {
         request = request.header("authorization", format!("Bearer {key}"));
     }
+    outcome(request.send(body))
+}
+
+/// Asks once for what lies at an address; `authorization` goes along as that header.
+pub fn fetch(agent: &Agent, url: &str, authorization: Option<&str>) -> Attempt {
+    let mut request = agent.get(url);
+    if let Some(authorization) = authorization {
+        request = request.header("authorization", authorization);
+    }
+    outcome(request.call())
+}
+
+fn outcome(answered: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Attempt {
     let failed = |reason: String| Attempt::Failed { reason, after: None };
-    let mut response = match request.send(body) {
+    let mut response = match answered {
         Ok(response) => response,
         // An address or a header that cannot be sent will not get better.
         Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_))) => {

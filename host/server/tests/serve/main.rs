@@ -5,4 +5,5 @@ mod clients;
 mod errors;
 mod operations;
 mod server;
+mod statistics;
 mod wire;
