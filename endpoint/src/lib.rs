@@ -135,7 +135,25 @@ pub fn attempt(agent: &Agent, url: &str, key: Option<&str>, body: &str) -> Attem
         longest_bytes: LONGEST_ANSWER_BYTES,
         timeout: agent.config().timeouts().global,
     };
-    let reply = match exchange(agent, &call) {
+    attempted(agent, &call)
+}
+
+/// Asks once for what lies at an address; `authorization` goes along as that header.
+pub fn fetch(agent: &Agent, url: &str, authorization: Option<&str>) -> Attempt {
+    let call = Call {
+        method: "GET",
+        url,
+        authorization,
+        content_type: None,
+        body: "",
+        longest_bytes: LONGEST_ANSWER_BYTES,
+        timeout: agent.config().timeouts().global,
+    };
+    attempted(agent, &call)
+}
+
+fn attempted(agent: &Agent, call: &Call<'_>) -> Attempt {
+    let reply = match exchange(agent, call) {
         Ok(reply) => reply,
         Err(NoReply::Unsendable(reason)) => return Attempt::Refused(reason),
         Err(NoReply::Failed(reason)) => return Attempt::Failed { reason, after: None },

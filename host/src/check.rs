@@ -118,6 +118,18 @@ pub(crate) fn check(
     world: World,
     granted: Option<Granted<'_>>,
 ) -> Result<Checked, CheckError> {
+    check_with(bytes, limit_bytes, world, granted, None)
+}
+
+/// [`check`] for a component that may import one interface more, by its full name; that one is not among
+/// [`Checked::imports`].
+pub(crate) fn check_with(
+    bytes: &[u8],
+    limit_bytes: u64,
+    world: World,
+    granted: Option<Granted<'_>>,
+    also: Option<&str>,
+) -> Result<Checked, CheckError> {
     let got_bytes = bytes.len() as u64;
     if got_bytes > limit_bytes {
         return Err(CheckError::TooLarge { limit_bytes, got_bytes });
@@ -154,6 +166,7 @@ pub(crate) fn check(
     if !exported.contains(&world.own_export()) && exported.contains(&world.other().own_export()) {
         return Err(CheckError::OtherWorld { wanted: world });
     }
+    imported.retain(|(name, kind)| Some(*name) != also || !matches!(kind, ComponentTypeRef::Instance(_)));
     for (name, kind) in &imported {
         check_import(name, *kind, world, granted)?;
     }

@@ -27,7 +27,9 @@ use crate::lock::{LOCK_FILE, LockError, LockFile, LockedPlugin};
 use crate::manifest::{Manifest, ManifestError};
 use crate::outcome::DegradedKind;
 use crate::record::hexadecimal;
+use crate::reward::Reward;
 use crate::trust::{Signer, TrustError, TrustStore, read_signature, signature_path};
+use crate::world::World;
 
 /// Which plugins to load.
 #[derive(Clone, Debug)]
@@ -96,12 +98,44 @@ impl From<ManifestError> for Refusal {
 pub struct Plugin {
     /// Its manifest's file.
     pub manifest: PathBuf,
-    /// What answers searches; `None` where nothing could be loaded yet.
+    /// What answers searches; `None` where nothing could be loaded yet, and for rewards.
     pub strategy: Option<Arc<Strategy>>,
+    /// What scores turns, where the plugin is a reward that could be loaded.
+    pub reward: Option<Arc<Reward>>,
     /// Who signed what serves, where signatures are asked for.
     pub signer: Option<Signer>,
     /// Why what lies in the folder now is not what serves.
     pub refusal: Option<Arc<Refusal>>,
+}
+
+impl Plugin {
+    /// The version that serves.
+    pub fn version(&self) -> Option<&str> {
+        let strategy = self.strategy.as_deref().map(Strategy::version);
+        strategy.or_else(|| self.reward.as_deref().map(Reward::version))
+    }
+
+    /// The manifest of the version that serves.
+    pub fn served_manifest(&self) -> Option<&Manifest> {
+        let strategy = self.strategy.as_deref().and_then(Strategy::manifest);
+        strategy.or_else(|| self.reward.as_deref().and_then(Reward::manifest))
+    }
+}
+
+/// What one version of a plugin is, loaded.
+enum Served {
+    Strategy(Arc<Strategy>),
+    Reward(Arc<Reward>),
+}
+
+impl Served {
+    /// As a [`Plugin`] holds it.
+    fn parts(self) -> (Option<Arc<Strategy>>, Option<Arc<Reward>>) {
+        match self {
+            Self::Strategy(strategy) => (Some(strategy), None),
+            Self::Reward(reward) => (None, Some(reward)),
+        }
+    }
 }
 
 /// The plugins at one instant, by name.
@@ -305,7 +339,10 @@ impl PluginDirectory {
     ) -> Plugin {
         let serving = old.and_then(|old| old.strategy.clone());
         match candidate.and_then(|candidate| rules.admit(host, name, serving.as_ref(), candidate)) {
-            Ok((strategy, signer)) => Plugin { manifest, strategy: Some(strategy), signer, refusal: None },
+            Ok((served, signer)) => {
+                let (strategy, reward) = served.parts();
+                Plugin { manifest, strategy, reward, signer, refusal: None }
+            }
             Err(refusal) => {
                 let signer = old.and_then(|old| old.signer.clone());
                 // What nobody vouches for any more is not kept in place of what is refused.
@@ -314,7 +351,8 @@ impl PluginDirectory {
                     _ => true,
                 };
                 let strategy = serving.filter(|_| is_vouched);
-                Plugin { manifest, strategy, signer, refusal: Some(Arc::new(refusal)) }
+                let reward = old.and_then(|old| old.reward.clone()).filter(|_| is_vouched);
+                Plugin { manifest, strategy, reward, signer, refusal: Some(Arc::new(refusal)) }
             }
         }
     }
@@ -356,7 +394,7 @@ impl Rules {
         name: &str,
         serving: Option<&Arc<Strategy>>,
         candidate: Candidate,
-    ) -> Result<(Arc<Strategy>, Option<Signer>), Refusal> {
+    ) -> Result<(Served, Option<Signer>), Refusal> {
         let Candidate { manifest, component, signature } = &candidate;
         let verify = |trust: &TrustStore| trust.verify(component, manifest, signature.as_deref());
         let signer = self.trust.as_ref().map(verify).transpose()?;
@@ -367,11 +405,12 @@ impl Rules {
             serving.component_sha256() == locked.component
                 && serving.manifest().is_some_and(|manifest| manifest.sha256() == locked.manifest)
         };
-        let strategy = match serving.filter(is_same) {
-            Some(serving) => serving.clone(),
-            None => host.load_with(component, manifest.clone())?,
+        let served = match (manifest.world(), serving.filter(is_same)) {
+            (World::Reward, _) => Served::Reward(host.load_reward_with(component, manifest.clone())?),
+            (_, Some(serving)) => Served::Strategy(serving.clone()),
+            (_, None) => Served::Strategy(host.load_with(component, manifest.clone())?),
         };
-        Ok((strategy, signer))
+        Ok((served, signer))
     }
 }
 
@@ -392,7 +431,7 @@ fn is_transient(refusal: &Refusal) -> bool {
 }
 
 fn change(name: &str, old: Option<&Plugin>, new: &Plugin) -> Option<Change> {
-    let version = |plugin: &Plugin| plugin.strategy.as_ref().map(|strategy| strategy.version().to_owned());
+    let version = |plugin: &Plugin| plugin.version().map(str::to_owned);
     let (from, to) = (old.and_then(version), version(new));
     let name = name.to_owned();
     match (&new.refusal, from, to) {

@@ -6,17 +6,23 @@
 use serde::{Deserialize, Serialize};
 use wasmtime::WasmBacktrace;
 
+use crate::places::SourcePlaces;
+
 /// A failed guest, for its author.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestFailure {
     /// What the guest said before it ended: a panic's or an exception's message, several lines perhaps.
     pub message: Option<String>,
-    /// Functions of the guest, innermost first, demangled; at most those that the engine keeps (20).
+    /// Functions of the guest, innermost first, demangled, each with ` at FILE:LINE:COLUMN` where that is
+    /// known; the innermost twenty, as the engine keeps them.
     pub frames: Vec<String>,
 }
 
 /// Bytes of a guest's message that are kept: a long Python traceback.
 pub(crate) const MESSAGE_BYTES: usize = 16 << 10;
+
+/// Frames that are kept where inlined functions count too.
+const FRAMES_KEPT: usize = 64;
 
 /// Frames that [`GuestFailure`] shows.
 const FRAMES_SHOWN: usize = 8;
@@ -25,24 +31,38 @@ const FRAMES_SHOWN: usize = 8;
 const NAMELESS: &str = "function ";
 
 /// How Rust's own machinery between a panic and its trap begins: no author wants to read it.
-const MACHINERY: [&str; 9] = [
+const MACHINERY: [&str; 10] = [
     "abort",
     "core::panicking::",
     "core::option::expect_failed",
     "core::option::unwrap_failed",
     "core::result::unwrap_failed",
     "std::panicking::",
+    "std::process::",
     "std::sys::",
     "__rustc",
     "rust_panic",
 ];
 
 impl GuestFailure {
-    pub(crate) fn new(message: Option<&str>, error: Option<&wasmtime::Error>) -> Option<Self> {
+    pub(crate) fn new(
+        message: Option<&str>,
+        error: Option<&wasmtime::Error>,
+        places: Option<&SourcePlaces>,
+    ) -> Option<Self> {
         let backtrace = error.and_then(|error| error.downcast_ref::<WasmBacktrace>());
-        let frames: Vec<String> = backtrace
-            .map(|backtrace| backtrace.frames().iter().map(frame_name).collect())
-            .unwrap_or_default();
+        let frames: Vec<String> = match (backtrace.map(WasmBacktrace::frames), places) {
+            (None, _) => Vec::new(),
+            (Some(frames), None) => frames.iter().map(frame_name).collect(),
+            (Some(frames), Some(places)) => {
+                let offsets: Vec<Option<usize>> = frames.iter().map(|frame| frame.module_offset()).collect();
+                let located = places.locate(&offsets);
+                let lines = frames.iter().zip(located).flat_map(|(frame, inlined)| {
+                    if inlined.is_empty() { vec![frame_name(frame)] } else { inlined }
+                });
+                lines.take(FRAMES_KEPT).collect()
+            }
+        };
         // Frames without a single name say nothing.
         if message.is_none() && frames.iter().all(|frame| frame.starts_with(NAMELESS)) {
             return None;
@@ -53,10 +73,14 @@ impl GuestFailure {
 
 fn frame_name(frame: &wasmtime::FrameInfo) -> String {
     match frame.func_name() {
-        // The alternate form leaves out the hash that rustc appends.
-        Some(name) => printable(&format!("{:#}", rustc_demangle::demangle(name)), 300),
+        Some(name) => function_name(name),
         None => format!("{NAMELESS}{}", frame.func_index()),
     }
+}
+
+/// A function as its author calls it. The alternate form leaves out the hash that rustc appends.
+pub(crate) fn function_name(mangled: &str) -> String {
+    printable(&format!("{:#}", rustc_demangle::demangle(mangled)), 300)
 }
 
 /// A guest's text with line breaks, but no other control characters; cut at a character.
@@ -108,6 +132,7 @@ mod tests {
             message: Some("the strategy panicked: panicked at src/lib.rs:7:9:\nno title".to_owned()),
             frames: [
                 "abort",
+                "std::process::abort",
                 "std::panicking::rust_panic",
                 "core::panicking::panic_fmt",
                 "echo::search",

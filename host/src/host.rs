@@ -37,6 +37,9 @@ pub struct HostOptions {
     pub breaker_ms: u64,
     /// The longest rest, in milliseconds.
     pub breaker_longest_ms: u64,
+    /// For authors: the folder of a plugin's sources. Failures of components that carry line tables then name file and
+    /// line of the frames whose sources lie in it. `None` leaves such tables unread.
+    pub source_root: Option<PathBuf>,
 }
 
 impl Default for HostOptions {
@@ -51,6 +54,7 @@ impl Default for HostOptions {
             breaker_failures: 10,
             breaker_ms: 5_000,
             breaker_longest_ms: 600_000,
+            source_root: None,
         }
     }
 }

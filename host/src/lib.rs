@@ -16,6 +16,7 @@ mod class;
 pub mod contract;
 mod counters;
 mod directory;
+mod draft;
 mod embedded;
 mod engine;
 mod failure;
@@ -32,6 +33,7 @@ mod manifest;
 mod measure;
 mod mismatch;
 mod outcome;
+mod places;
 mod record;
 mod reward;
 mod run;
@@ -58,6 +60,7 @@ pub use counters::{LatencySnapshot, PluginStatistics};
 pub use directory::{
     Change, DirectoryError, DirectoryOptions, LockingError, Plugin, PluginDirectory, Plugins, Refusal,
 };
+pub use draft::{DRAFT_WIT, Sources};
 pub use embedded::EmbeddedRetriever;
 pub use failure::GuestFailure;
 pub use grants::{Grant, Grants};

@@ -21,12 +21,14 @@ use crate::check::{self, CheckError, Granted};
 use crate::class::GuestClass;
 use crate::contract::{Description, Kind, Mismatch};
 use crate::counters::{Counters, PluginStatistics};
+use crate::draft::{self, Sources};
 use crate::host::Host;
 use crate::inspect::inspect;
 use crate::limits::Limits;
 use crate::manifest::{Manifest, ManifestError};
 use crate::mismatch::Contract;
 use crate::outcome::{Degraded, Request};
+use crate::places::SourcePlaces;
 use crate::record::hexadecimal;
 use crate::services::BoxFuture;
 use crate::state::SearchState;
@@ -130,6 +132,10 @@ pub struct Strategy {
     pub(crate) breaker: Breaker,
     pub(crate) counters: Arc<Counters>,
     pub(crate) version: String,
+    /// What a draft reads at its start; empty for what was built.
+    pub(crate) sources: Arc<Sources>,
+    /// Where its code comes from, for its author.
+    pub(crate) places: Option<SourcePlaces>,
     manifest: Option<Manifest>,
     class: GuestClass,
     from_cache: bool,
@@ -247,6 +253,14 @@ pub(crate) fn check_value(kind: Kind, value: &str) -> Result<(), &'static str> {
     if is_valid { Ok(()) } else { Err(expected) }
 }
 
+/// What tells a version of a plugin from another.
+pub(crate) fn version(component_sha256: &str, manifest: Option<&Manifest>) -> String {
+    match manifest {
+        Some(manifest) => hexadecimal(&Sha256::digest(format!("{component_sha256} {}", manifest.sha256()))),
+        None => component_sha256.to_owned(),
+    }
+}
+
 /// A plugin that describes itself needs nothing but some computing.
 pub(crate) fn describe_limits() -> Limits {
     Limits {
@@ -311,30 +325,46 @@ impl Host {
     /// Loads a component under its manifest: imports that are not granted are refused before anything is compiled.
     pub fn load_with(&self, bytes: &[u8], manifest: Manifest) -> Result<Arc<Strategy>, LoadError> {
         let name = manifest.name().to_owned();
-        self.load(&name, bytes, Some(manifest))
+        self.load(&name, bytes, Some(manifest), None)
     }
 
     /// Loads a component with everything granted. Nothing is compiled before the whole of it is checked; a
     /// reward is refused.
     pub fn load_bytes(&self, name: &str, bytes: &[u8]) -> Result<Arc<Strategy>, LoadError> {
-        self.load(name, bytes, None)
+        self.load(name, bytes, None, None)
     }
 
-    fn load(&self, name: &str, bytes: &[u8], manifest: Option<Manifest>) -> Result<Arc<Strategy>, LoadError> {
+    /// Where every strategy is loaded; `sources` are a draft's.
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        manifest: Option<Manifest>,
+        sources: Option<Sources>,
+    ) -> Result<Arc<Strategy>, LoadError> {
         let owned = || name.to_owned();
+        manifest.as_ref().map_or(Ok(()), |manifest| manifest.expect_world(World::Strategy))?;
         let granted = manifest
             .as_ref()
             .map(|manifest| Granted { grants: manifest.grants(), manifest: manifest.path() });
-        let prepared = self.prepare(name, bytes, World::Strategy, granted)?;
-        let pre = self
-            .linker()
-            .instantiate_pre(&prepared.component)
+        let is_draft = sources.is_some();
+        let prepared =
+            self.prepare(name, bytes, World::Strategy, granted, is_draft.then_some(draft::INTERFACE))?;
+        let linked = if is_draft {
+            draft::linker(self.linker()).and_then(|linker| linker.instantiate_pre(&prepared.component))
+        } else {
+            self.linker().instantiate_pre(&prepared.component)
+        };
+        let pre = linked
             .and_then(StrategyPre::new)
             .map_err(|error| LoadError::Contract { name: owned(), message: format!("{error:#}") })?;
-        let limits = manifest.as_ref().map_or_else(describe_limits, |own| own.limits(&describe_limits()));
-        let guest = pre.clone();
+        let ceiling = if is_draft { draft::describe_limits() } else { describe_limits() };
+        let limits = manifest.as_ref().map_or_else(|| ceiling.clone(), |own| own.limits(&ceiling));
+        let sources = Arc::new(sources.unwrap_or_default());
+        let (guest, read) = (pre.clone(), sources.clone());
         let described = self.describe(name, prepared.class, limits, move |store| {
             Box::pin(async move {
+                store.data_mut().sources = read;
                 let strategy = guest.instantiate_async(&mut *store).await?;
                 strategy.call_describe(store).await
             })
@@ -349,12 +379,10 @@ impl Host {
             first_rest: Duration::from_millis(options.breaker_ms),
             longest_rest: Duration::from_millis(options.breaker_longest_ms),
         });
-        let (name, component, from_cache) = (owned(), prepared.sha256, prepared.from_cache);
-        let class = prepared.class;
-        let version = match &manifest {
-            Some(manifest) => hexadecimal(&Sha256::digest(format!("{component} {}", manifest.sha256()))),
-            None => component.clone(),
-        };
+        let (name, from_cache, class) = (owned(), prepared.from_cache, prepared.class);
+        let component = if is_draft { draft::identity(&prepared.sha256, &sources) } else { prepared.sha256 };
+        let places = options.source_root.as_deref().and_then(|root| SourcePlaces::of(bytes, root));
+        let version = version(&component, manifest.as_ref());
         let counters = self.counters().of(&name, &version);
         let strategy = Strategy {
             name,
@@ -364,6 +392,8 @@ impl Host {
             breaker,
             counters,
             version,
+            sources,
+            places,
             manifest,
             class,
             from_cache,
@@ -380,9 +410,10 @@ impl Host {
         bytes: &[u8],
         world: World,
         granted: Option<Granted<'_>>,
+        also: Option<&str>,
     ) -> Result<Prepared, LoadError> {
         let owned = || name.to_owned();
-        let checked = check::check(bytes, self.options().max_component_bytes, world, granted)
+        let checked = check::check_with(bytes, self.options().max_component_bytes, world, granted, also)
             .map_err(|source| LoadError::Check { name: owned(), source })?;
         let contract = Contract::own().map_err(|message| LoadError::Contract { name: owned(), message })?;
         let mismatches = contract.compare(&checked, world);

@@ -17,6 +17,7 @@ use crate::grants::{Grant, Grants};
 use crate::limits::Limits;
 use crate::load::{check_value, is_name};
 use crate::record::hexadecimal;
+use crate::world::World;
 
 /// Versions of the contract that a manifest may name.
 pub const CONTRACTS: [&str; 1] = ["0.1"];
@@ -62,6 +63,8 @@ pub struct Manifest {
     name_line: usize,
     component: PathBuf,
     contract: String,
+    world: World,
+    world_line: usize,
     grants: Grants,
     limits: Limits,
     parameters: BTreeMap<String, ParameterDefault>,
@@ -169,6 +172,25 @@ impl Manifest {
         &self.contract
     }
 
+    /// What the component is: a strategy, unless it says otherwise.
+    pub fn world(&self) -> World {
+        self.world
+    }
+
+    /// Errors: it declares another world than the one that is wanted.
+    pub(crate) fn expect_world(&self, wanted: World) -> Result<(), ManifestError> {
+        if self.world == wanted {
+            return Ok(());
+        }
+        Err(ManifestError::Field {
+            path: self.path.clone(),
+            line: self.world_line,
+            field: "world".to_owned(),
+            expected: format!("`{wanted}`, as which it is loaded"),
+            got: format!("`{}`", self.world),
+        })
+    }
+
     /// What it may import beyond what is always there.
     pub fn grants(&self) -> &Grants {
         &self.grants
@@ -247,11 +269,21 @@ impl Reader<'_> {
         self.known_keys(
             "",
             document,
-            &["name", "component", "contract", "grants", "limits", "parameters", "build"],
+            &["name", "component", "contract", "world", "grants", "limits", "parameters", "build"],
         )?;
         let name = self.needed(document, "name", "the plugin's name")?;
         let component = self.needed(document, "component", "a file name relative to the manifest")?;
         let contract = self.needed(document, "contract", "a version of orion:search")?;
+        let world = document.get("world");
+        let grants = document.get("grants").map_or(Ok(Grants::default()), |value| self.grants(value))?;
+        let (world_line, world) = match world {
+            Some(value) => (self.line(value.span().start), self.world(value)?),
+            None => (1, World::Strategy),
+        };
+        if let (World::Reward, Some(first)) = (world, grants.names().first()) {
+            let at = document.get("grants").map_or(0, |value| value.span().start);
+            return self.refuse(at, "grants", "none, as a reward reaches nothing", format!("`{first}`"));
+        }
         Ok(Manifest {
             path: self.path.to_owned(),
             sha256: hexadecimal(&Sha256::digest(self.text)),
@@ -259,7 +291,9 @@ impl Reader<'_> {
             name_line: self.line(name.span().start),
             component: self.component(component)?,
             contract: self.contract(contract)?,
-            grants: document.get("grants").map_or(Ok(Grants::default()), |value| self.grants(value))?,
+            world,
+            world_line,
+            grants,
             limits: self.table(document, "limits")?.map_or(Ok(Limits::NONE), |table| self.limits(table))?,
             parameters: match self.table(document, "parameters")? {
                 Some(table) => self.parameters(table)?,
@@ -363,6 +397,15 @@ impl Reader<'_> {
             Ok(version.to_owned())
         } else {
             self.refuse(value.span().start, "contract", expected, quoted(version))
+        }
+    }
+
+    fn world(&self, value: &Value<'_>) -> Result<World, ManifestError> {
+        let expected = one_of(&World::ALL.map(|world| quoted(world.name())), "nothing");
+        let name = self.text("world", value, &expected)?;
+        match World::ALL.into_iter().find(|world| world.name() == name) {
+            Some(world) => Ok(world),
+            None => self.refuse(value.span().start, "world", expected, quoted(name)),
         }
     }
 

@@ -10,7 +10,8 @@ use crate::class::GuestClass;
 use crate::contract::{Description, Observation, Setting};
 use crate::host::Host;
 use crate::limits::Limits;
-use crate::load::{LoadError, OptionError, check_options, describe_limits, read_component};
+use crate::load::{LoadError, OptionError, check_options, describe_limits, read_component, version};
+use crate::manifest::Manifest;
 use crate::outcome::{Degraded, DegradedKind};
 use crate::state::{SearchState, error_text};
 use crate::world::World;
@@ -21,6 +22,8 @@ pub struct Reward {
     description: Description,
     component: String,
     pre: RewardPre<SearchState>,
+    version: String,
+    manifest: Option<Manifest>,
     class: GuestClass,
     from_cache: bool,
 }
@@ -49,6 +52,17 @@ impl Reward {
     /// SHA-256 of its component, in hexadecimal.
     pub fn component_sha256(&self) -> &str {
         &self.component
+    }
+
+    /// What tells this version from another: a SHA-256 over component and manifest, or the component's own where it has no
+    /// manifest.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Its manifest; `None` for the standard reward and for components without one.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
     }
 
     /// Whether its compiled form came from the cache.
@@ -110,28 +124,55 @@ pub enum ScoreError {
 }
 
 impl Host {
-    /// Loads the reward in a file, under the file's name without its ending.
+    /// Loads the reward in a file: under the name and the rules of the manifest beside it ([`Manifest::beside`]), or,
+    /// without one, under the file's name without its ending.
     pub fn load_reward_file(&self, path: &Path) -> Result<Arc<Reward>, LoadError> {
         let (name, bytes) = read_component(path)?;
-        self.load_reward(&name, &bytes)
+        match Manifest::beside(path)? {
+            Some(manifest) => self.load_reward_with(&bytes, manifest),
+            None => self.load_reward(&name, &bytes),
+        }
+    }
+
+    /// Loads a reward under its manifest: name, limits and defaults are the manifest's.
+    pub fn load_reward_with(&self, bytes: &[u8], manifest: Manifest) -> Result<Arc<Reward>, LoadError> {
+        manifest.expect_world(World::Reward)?;
+        let name = manifest.name().to_owned();
+        self.load_any_reward(&name, bytes, Some(manifest))
     }
 
     /// Loads a reward. Nothing is compiled before the whole of it is checked; a strategy is refused.
     pub fn load_reward(&self, name: &str, bytes: &[u8]) -> Result<Arc<Reward>, LoadError> {
-        let prepared = self.prepare(name, bytes, World::Reward, None)?;
+        self.load_any_reward(name, bytes, None)
+    }
+
+    fn load_any_reward(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        manifest: Option<Manifest>,
+    ) -> Result<Arc<Reward>, LoadError> {
+        let prepared = self.prepare(name, bytes, World::Reward, None, None)?;
         let pre =
             self.reward_linker().instantiate_pre(&prepared.component).and_then(RewardPre::new).map_err(
                 |error| LoadError::Contract { name: name.to_owned(), message: format!("{error:#}") },
             )?;
         let guest = pre.clone();
-        let description = self.describe(name, prepared.class, describe_limits(), move |store| {
+        let limits = manifest.as_ref().map_or_else(describe_limits, |own| own.limits(&describe_limits()));
+        let described = self.describe(name, prepared.class, limits, move |store| {
             Box::pin(async move {
                 let reward = guest.instantiate_async(&mut *store).await?;
                 reward.call_describe(store).await
             })
         })?;
+        let description = match &manifest {
+            Some(manifest) => manifest.describe(described)?,
+            None => described,
+        };
         let (component, class, from_cache) = (prepared.sha256, prepared.class, prepared.from_cache);
-        Ok(Arc::new(Reward { name: name.to_owned(), description, component, pre, class, from_cache }))
+        let version = version(&component, manifest.as_ref());
+        let name = name.to_owned();
+        Ok(Arc::new(Reward { name, description, component, pre, version, manifest, class, from_cache }))
     }
 
     /// One reward for each turn. The same turns and options give the same rewards for the same fuel.
@@ -147,11 +188,17 @@ impl Host {
     ) -> Result<Scores, ScoreError> {
         let stopped =
             |reason| ScoreError::Stopped { reward: reward.name.clone(), turns: turns.len(), reason };
-        let settings: Vec<Setting> =
+        let mut settings: Vec<Setting> =
             options.iter().cloned().map(|(name, value)| Setting { name, value }).collect();
+        for (name, value) in reward.manifest.iter().flat_map(Manifest::parameters) {
+            if !settings.iter().any(|given| given.name == name) {
+                settings.push(Setting { name: name.to_owned(), value: value.to_owned() });
+            }
+        }
+        let limits = reward.manifest.as_ref().map_or_else(|| limits.clone(), |own| own.limits(limits));
         let observations = turns.to_vec();
         let pre = reward.pre.clone();
-        let called = self.call_bounded(reward.class, limits.clone(), move |store| {
+        let called = self.call_bounded(reward.class, limits, move |store| {
             Box::pin(async move {
                 let guest = pre.instantiate_async(&mut *store).await?;
                 guest.call_score(store, &observations, &settings).await

@@ -183,6 +183,7 @@ impl Host {
         state.filter = request.filter.clone();
         state.journal = journal;
         state.observer = observer;
+        state.sources = strategy.sources.clone();
         let mut fuel = 0;
         let (result, mut state) = match may_run(strategy, &request, &state, started) {
             Err(degraded) => (Err(degraded), state),
@@ -280,11 +281,11 @@ impl Host {
         let result = match ended {
             Err(ended) => Err(Degraded::from_end(ended)),
             Ok(Err(trap)) => {
-                store.data_mut().note_failure(Some(&trap), None);
+                store.data_mut().note_failure(Some(&trap), None, strategy.places.as_ref());
                 Err(Degraded::from_trap(&trap, store.data().last_words()))
             }
             Ok(Ok(Err(error))) => {
-                store.data_mut().note_failure(None, Some(&error));
+                store.data_mut().note_failure(None, Some(&error), None);
                 Err(Degraded::new(DegradedKind::Failed, error_text(&error)))
             }
             Ok(Ok(Ok(answer))) => check_answer(answer, request.k, &store.data().seen)

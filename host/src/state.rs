@@ -13,10 +13,12 @@ use tokio::time::Instant;
 
 use crate::cancel::CancelToken;
 use crate::contract::{Error, Level, Node};
+use crate::draft::Sources;
 use crate::failure::{GuestFailure, MESSAGE_BYTES, printable};
 use crate::fault::Fault;
 use crate::limiter::MemoryLimiter;
 use crate::limits::Limits;
+use crate::places::SourcePlaces;
 use crate::record::{CallError, Journal, PLAIN_CALL};
 use crate::services::{
     GenerateSession, Judge, JudgeContext, Metered, Retrieve, ServiceError, Services, Usage,
@@ -136,6 +138,8 @@ pub(crate) struct SearchState {
     pub(crate) retrieval_ms: f64,
     pub(crate) model_ms: f64,
     pub(crate) journal: Journal,
+    /// What a draft reads at its start; empty for every other guest.
+    pub(crate) sources: Arc<Sources>,
 }
 
 impl SearchState {
@@ -168,6 +172,7 @@ impl SearchState {
             retrieval_ms: 0.0,
             model_ms: 0.0,
             journal: Journal::Off,
+            sources: Arc::default(),
         }
     }
 
@@ -245,14 +250,19 @@ impl SearchState {
     }
 
     /// Keeps what the author of a failed guest should know: its last words, or the error that it answered.
-    pub(crate) fn note_failure(&mut self, error: Option<&wasmtime::Error>, answered: Option<&Error>) {
+    pub(crate) fn note_failure(
+        &mut self,
+        error: Option<&wasmtime::Error>,
+        answered: Option<&Error>,
+        places: Option<&SourcePlaces>,
+    ) {
         let answered = answered.and_then(|error| match error {
             Error::Other((_, message)) => Some(printable(message, MESSAGE_BYTES)),
             _ => None,
         });
         let complaint = self.complaint.trim_end();
         let message = if complaint.is_empty() { answered.as_deref() } else { Some(complaint) };
-        self.failure = GuestFailure::new(message, error);
+        self.failure = GuestFailure::new(message, error, places);
     }
 
     /// The session's nodes for a guest's handles. Errors: a handle that this search never gave out.

@@ -12,12 +12,20 @@ pub enum World {
 }
 
 impl World {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Strategy, Self::Reward];
+
     /// Its name in the contract.
     pub fn name(self) -> &'static str {
         match self {
             Self::Strategy => "strategy",
             Self::Reward => "reward",
         }
+    }
+
+    /// The world that exports a function of one of these names and no other world has; `None` for what is no plugin.
+    pub fn of_exports<'e>(mut names: impl Iterator<Item = &'e str>) -> Option<Self> {
+        names.find_map(|name| Self::ALL.into_iter().find(|world| world.own_export() == name))
     }
 
     /// Interfaces that a component of this world may import.
@@ -31,7 +39,7 @@ impl World {
     }
 
     /// Functions that it exports.
-    pub(crate) fn exports(self) -> &'static [&'static str] {
+    pub fn exports(self) -> &'static [&'static str] {
         match self {
             Self::Strategy => &["describe", "search"],
             Self::Reward => &["describe", "score"],

@@ -88,6 +88,7 @@ fn build() -> Result<()> {
     for (name, folder) in [
         ("sdk", "plugins/sdk/src"),
         ("rust", "plugins/examples/rust"),
+        ("rust-reward", "plugins/examples/rust-reward"),
         ("python", "plugins/examples/python"),
         ("js", "plugins/examples/js"),
     ] {

@@ -76,6 +76,18 @@ impl<'s> Engine<'s> {
         Self::with_host(session, plugin_files, options)
     }
 
+    /// [`Engine::new`] for the author of the plugin whose sources are in `root`: failures name their lines.
+    pub fn for_author(session: &'s Session, plugin_files: &[PathBuf], root: &Path) -> Result<Self, Failure> {
+        let source_root = std::fs::canonicalize(root).ok();
+        let options = HostOptions {
+            breaker_failures: 0,
+            concurrent_searches: 4,
+            source_root,
+            ..HostOptions::default()
+        };
+        Self::with_host(session, plugin_files, options)
+    }
+
     /// [`Engine::new`] with a host of other size; where compiled components are kept is the session's to say.
     pub fn with_host(
         session: &'s Session,

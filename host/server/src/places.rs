@@ -90,6 +90,11 @@ impl Places {
         &self.toolchains
     }
 
+    /// What drafts of plugins run in: made once, to be made again at any time.
+    pub fn shells(&self) -> PathBuf {
+        self.toolchains.with_file_name("shells")
+    }
+
     /// Runs of evaluations, unless told otherwise.
     pub fn runs(&self, dataset: &str, split: &str) -> PathBuf {
         self.data.join("runs").join(format!("{dataset}-{split}"))

@@ -330,11 +330,11 @@ impl Scenario {
 }
 
 /// A parameter's value as the contract passes it.
-fn plain_text(value: &toml::Value) -> String {
+pub(super) fn plain_text(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn limits(own: &toml::Table) -> Result<Limits, String> {
+pub(super) fn limits(own: &toml::Table) -> Result<Limits, String> {
     let mut table = toml::Table::try_from(Limits::unhurried()).map_err(|error| error.to_string())?;
     for (name, value) in own {
         table.insert(name.clone(), value.clone());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::common::{component_from_text, hostile_component, text_guest};
 use orion_host::contract::World;
-use orion_host::{CheckError, DegradedKind, Host, HostOptions, LoadError};
+use orion_host::{CheckError, DegradedKind, Host, HostOptions, LoadError, Manifest};
 
 fn host() -> Host {
     Host::new(HostOptions { concurrent_searches: 2, ..HostOptions::default() }).expect("a host")
@@ -241,4 +241,17 @@ fn an_unusable_cache_folder_is_named() {
     let options = HostOptions { cache_folder: Some(file.join("compiled")), ..HostOptions::default() };
     let refused = Host::new(options).map(|_| ()).expect_err("a file is no folder");
     assert!(refused.to_string().contains("could not make it private"), "{refused}");
+}
+
+/// A draft's sources are read through an interface that is there for drafts alone.
+#[test]
+fn only_a_draft_may_read_sources() {
+    let text = r#"(component (import "orion:draft/sources@0.1.0" (instance)))"#;
+    let component = wat::parse_str(text).expect("a component");
+    let refused = host().load_bytes("shell", &component).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("import `orion:draft/sources@0.1.0` is not allowed"), "{refused}");
+    let manifest = "name = \"shell\"\ncomponent = \"shell.wasm\"\ncontract = \"0.1\"\n";
+    let manifest = Manifest::parse(manifest, Path::new("shell.toml")).expect("a manifest");
+    let refused = host().load_draft(&component, Vec::new(), manifest).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("expected an exported function `describe`"), "{refused}");
 }

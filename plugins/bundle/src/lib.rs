@@ -54,6 +54,8 @@ pub static SDK: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 pub const SDK_CONTRACT_FOLDERS: (&str, &str) = ("\"../../wit\"", "\"wit\"");
 /// The example plugin in Rust, without the SDK's sources.
 pub static RUST_EXAMPLE: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/rust.rs"));
+/// The example of a reward in Rust, without the SDK's sources.
+pub static RUST_REWARD_EXAMPLE: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/rust-reward.rs"));
 /// The example plugin in Python, without the contract.
 pub static PYTHON_EXAMPLE: &[TextFile] = include!(concat!(env!("OUT_DIR"), "/python.rs"));
 /// The example plugin in JavaScript, without the contract.
@@ -71,8 +73,11 @@ mod tests {
 
     #[test]
     fn a_new_crate_takes_the_bindings_version_of_this_workspace() {
-        let manifest =
-            RUST_EXAMPLE.iter().find(|file| file.path == "sdk/_Cargo.toml").expect("the SDK's manifest");
+        let of = |files: &'static [TextFile]| {
+            files.iter().find(|file| file.path == "sdk/_Cargo.toml").expect("the SDK's manifest")
+        };
+        let manifest = of(RUST_EXAMPLE);
+        assert_eq!(manifest.text, of(RUST_REWARD_EXAMPLE).text, "one SDK for both worlds");
         let lock = include_str!("../../../Cargo.lock");
         let version = lock
             .split("[[package]]")

@@ -9,7 +9,7 @@ import * as strategy from './strategy.js';
 /** Logs an exception with its stack; returns its message and where it was thrown. */
 function report(exception) {
   // The frames below this file are the tool chain's own.
-  const isOurs = (line) => line.trim() !== '' && !line.includes('initializer.js');
+  const isOurs = (line) => line.trim() !== '' && !/initializer\.js|orion_shell\.js/.test(line);
   const stack = String(exception?.stack ?? '').split('\n').filter(isOurs);
   write('error', [String(exception), ...stack.map((frame) => `  at ${frame}`)].join('\n'));
   const place = stack.length === 0 ? '' : ` (${stack[0]})`;

@@ -8,6 +8,7 @@ use crate::data::Part;
 use crate::error::{Result, TrainError};
 use crate::model::LoraArguments;
 use crate::nano::{self, PAD};
+use crate::reward::STANDARD;
 use crate::terminal;
 use crate::trajectories::collection::{Collection, open_encoder};
 use crate::trajectories::{PermittedSet, Source};
@@ -86,7 +87,7 @@ pub fn tasks(source: &Source, wanted: Part) -> Vec<Task> {
 /// Runs the command: talk to stderr, the outcome to stdout.
 pub fn command(arguments: &GrpoArguments) -> Result<()> {
     let policy_error = |error: orion_policy::CheckpointError| TrainError::Policy(error.to_string());
-    let settings = arguments.overrides.apply(GrpoSettings::load(arguments.config.as_deref())?);
+    let mut settings = arguments.overrides.apply(GrpoSettings::load(arguments.config.as_deref())?);
     settings.check()?;
     let adapters = arguments.lora.settings(settings.seed);
     let model = checkpoint::load_start(&arguments.model, adapters.as_ref())?;
@@ -112,7 +113,13 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
     );
     let encoder = open_encoder(&arguments.encoder, &arguments.cache)?;
     let collection = Collection::over(source, &arguments.out.join("index"), Some(encoder))?;
-    let grounds = Grounds::new(collection.searcher)?;
+    let plugin = settings.rollout.reward_plugin.clone();
+    let grounds = Grounds::new(collection.searcher, &plugin)?;
+    if plugin != STANDARD {
+        let sha256 = grounds.reward().component_sha256().to_owned();
+        eprintln!("reward: {} ({plugin}, {sha256})", grounds.reward().description().name);
+        settings.rollout.reward_component = Some(sha256);
+    }
     let pad = format.tokenizer().special("<pad>").unwrap_or(PAD);
     let job = Job {
         train: &train,

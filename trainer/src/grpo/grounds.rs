@@ -5,7 +5,7 @@
 use super::settings::{LookUp, RolloutSettings, Similarity};
 use crate::data::Snippet;
 use crate::error::{Result, TrainError};
-use crate::reward::load_carried;
+use crate::reward::load;
 use crate::trajectories::snippets::{SNIPPETS, TEXT_CHARS, snippet};
 use orion_host::contract::Observation;
 use orion_host::index::{FUSION_DEPTH, Fusion, Searcher, fuse};
@@ -51,11 +51,11 @@ fn reward_error(error: impl std::fmt::Display) -> TrainError {
 }
 
 impl Grounds {
-    /// Over a collection that has vectors, with the standard reward plugin.
+    /// Over a collection that has vectors, with a reward by name or file, as [`load`] takes it.
     ///
     /// # Errors
-    /// A collection that is empty or cannot encode queries; a sandbox that does not start.
-    pub fn new(searcher: Arc<Searcher>) -> Result<Self> {
+    /// A collection that is empty or cannot encode queries; a sandbox that does not start; a reward that does not load.
+    pub fn new(searcher: Arc<Searcher>, reward: &str) -> Result<Self> {
         if searcher.is_empty() || !searcher.can_encode() {
             let got = format!("{} documents, encoder: {}", searcher.len(), searcher.can_encode());
             return Err(index_error(format!(
@@ -66,13 +66,18 @@ impl Grounds {
         let options =
             HostOptions { concurrent_searches: 1, concurrent_large_searches: 1, ..HostOptions::default() };
         let host = Host::new(options).map_err(reward_error)?;
-        let reward = load_carried(&host)?;
+        let reward = load(&host, reward)?;
         Ok(Self { searcher, host, reward })
     }
 
     /// Documents of the collection.
     pub fn documents(&self) -> u64 {
         self.searcher.len()
+    }
+
+    /// The reward that judges.
+    pub fn reward(&self) -> &Reward {
+        &self.reward
     }
 
     /// Whether the reward plugin knows these options.

@@ -4,6 +4,7 @@ use super::collapse::CollapseSettings;
 use super::loss::Objective;
 use crate::error::{Result, TrainError};
 use crate::optim::{AdamWSettings, Decay, Schedule};
+use crate::reward::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,6 +55,10 @@ pub struct RolloutSettings {
     pub look_up: LookUp,
     /// Which cosine the reward sees.
     pub similarity: Similarity,
+    /// The reward that judges: a name that the program carries, or a component's file.
+    pub reward_plugin: String,
+    /// SHA-256 of the component in that file, written by the program: a run resumes with the reward that it began with.
+    pub reward_component: Option<String>,
     /// Options of the reward plugin by name.
     pub reward: BTreeMap<String, String>,
 }
@@ -74,6 +79,8 @@ impl Default for RolloutSettings {
             stop_at_rank: 10,
             look_up: LookUp::Dense,
             similarity: Similarity::Target,
+            reward_plugin: STANDARD.to_owned(),
+            reward_component: None,
             reward: BTreeMap::from([("rank".to_owned(), "logarithmic".to_owned())]),
         }
     }
@@ -230,6 +237,9 @@ pub struct GrpoOverrides {
     /// Which cosine the reward sees.
     #[arg(long)]
     pub similarity: Option<Similarity>,
+    /// The reward that judges: `reward`, the standard one, or a component's file.
+    #[arg(long = "reward", value_name = "NAME|FILE")]
+    pub reward_plugin: Option<String>,
     /// Option of the reward plugin, as NAME=VALUE; may be repeated.
     #[arg(long = "reward-option", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub reward_options: Vec<(String, String)>,
@@ -270,6 +280,13 @@ impl GrpoOverrides {
         rollout.temperature = self.temperature.unwrap_or(rollout.temperature);
         rollout.look_up = self.look_up.unwrap_or(rollout.look_up);
         rollout.similarity = self.similarity.unwrap_or(rollout.similarity);
+        if let Some(plugin) = &self.reward_plugin {
+            // Another reward has other parameters than the standard one's defaults name.
+            if *plugin != STANDARD && rollout.reward == RolloutSettings::default().reward {
+                rollout.reward.clear();
+            }
+            rollout.reward_plugin.clone_from(plugin);
+        }
         rollout.reward.extend(self.reward_options.iter().cloned());
         settings
     }

@@ -5,13 +5,13 @@
 //! The formula is the reward plugin's, called as training calls it.
 
 use crate::error::{Result, TrainError};
-use crate::reward::load_carried;
+use crate::reward::load;
 use crate::trajectories::collection::{Collection, best_rank};
 use orion_host::contract::{Observation, Turn};
 use orion_host::{BoxFuture, Host, Judge, JudgeContext, Limits, Metered, Reward, ServiceError, Usage};
 use std::sync::Arc;
 
-/// The standard reward plugin, loaded, with its options.
+/// A reward plugin, loaded, with its options.
 #[derive(Clone)]
 pub struct Scorer {
     host: Arc<Host>,
@@ -20,13 +20,13 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Loads the reward that the program carries.
+    /// Loads a reward by name or file, as [`load`] does.
     ///
     /// # Errors
-    /// A build without it, a component that does not load, an option that it does not have.
-    pub fn new(host: Arc<Host>, options: Vec<(String, String)>) -> Result<Self> {
+    /// A reward that is not there or does not load, an option that it does not have.
+    pub fn new(host: Arc<Host>, reward: &str, options: Vec<(String, String)>) -> Result<Self> {
         let fail = |error: &dyn std::fmt::Display| TrainError::Host(error.to_string());
-        let reward = load_carried(&host)?;
+        let reward = load(&host, reward)?;
         reward.check_options(&options).map_err(|error| fail(&error))?;
         // Values are the reward's own to check: it does so before it looks at any turn.
         host.score_blocking(&reward, &[], &options, &Limits::unhurried()).map_err(|error| fail(&error))?;

@@ -31,6 +31,7 @@ use crate::endpoint::{Endpoint, EndpointArguments, EndpointCounts};
 use crate::error::{Result, TrainError};
 use crate::nano::Places;
 use crate::pool::{Pool, SetStamp, load_policy, open_collections};
+use crate::reward::STANDARD;
 use crate::terminal;
 use crate::trajectories::PermittedSet;
 use crate::trajectories::collection::Collection;
@@ -78,7 +79,10 @@ pub struct SynthArguments {
     /// Seed of walks and of the choice of records.
     #[arg(long, default_value_t = 20_261_121)]
     pub seed: u64,
-    /// Option of the reward that judges, as `NAME=VALUE`; `rank=logarithmic` unless said otherwise.
+    /// The reward that judges: `reward`, the standard one, or a component's file.
+    #[arg(long, value_name = "NAME|FILE", default_value = STANDARD)]
+    pub reward: String,
+    /// Option of the reward that judges, as `NAME=VALUE`; `rank=logarithmic` for the standard one unless said otherwise.
     #[arg(long = "reward-option", value_name = "NAME=VALUE")]
     pub reward_options: Vec<String>,
     /// Rewrites thoughts; without it the archetypes' own words stay.
@@ -135,9 +139,9 @@ pub struct SynthReport {
     pub statistics: SynthStatistics,
 }
 
-/// The reward's options: those given, and the logarithmic rank where nothing else is said, because a linear one barely
-/// tells rank 1 from rank 10 in a collection of thousands.
-fn reward_options(given: &[String]) -> Result<Vec<(String, String)>> {
+/// The reward's options: those given, and the standard one's logarithmic rank where nothing else is said, because a linear
+/// one barely tells rank 1 from rank 10 in a collection of thousands.
+fn reward_options(reward: &str, given: &[String]) -> Result<Vec<(String, String)>> {
     let mut options = Vec::new();
     for option in given {
         let (name, value) = option.split_once('=').ok_or_else(|| TrainError::Setting {
@@ -147,7 +151,7 @@ fn reward_options(given: &[String]) -> Result<Vec<(String, String)>> {
         })?;
         options.push((name.to_owned(), value.to_owned()));
     }
-    if !options.iter().any(|(name, _)| name == "rank") {
+    if reward == STANDARD && !options.iter().any(|(name, _)| name == "rank") {
         options.push(("rank".to_owned(), "logarithmic".to_owned()));
     }
     Ok(options)
@@ -178,7 +182,11 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
     let collections: Vec<_> = collections.into_iter().map(Arc::new).collect();
     let test = TestTexts::read(&arguments.places)?;
     let compiled = arguments.places.run.join("compiled");
-    let archetypes = Archetypes::load(Some(&compiled), reward_options(&arguments.reward_options)?)?;
+    let archetypes = Archetypes::load(
+        Some(&compiled),
+        &arguments.reward,
+        reward_options(&arguments.reward, &arguments.reward_options)?,
+    )?;
 
     let plan = WalkPlan {
         turns: arguments.turns,

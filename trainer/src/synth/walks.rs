@@ -48,7 +48,7 @@ impl Archetypes {
     ///
     /// # Errors
     /// A sandbox that cannot be set up, a component that does not load.
-    pub fn load(cache: Option<&Path>, reward_options: Vec<(String, String)>) -> Result<Self> {
+    pub fn load(cache: Option<&Path>, reward: &str, reward_options: Vec<(String, String)>) -> Result<Self> {
         let fail = |error: &dyn std::fmt::Display| TrainError::Host(error.to_string());
         let options = HostOptions {
             cache_folder: cache.map(Path::to_owned),
@@ -64,7 +64,7 @@ impl Archetypes {
                 strategies.push(strategy);
             }
         }
-        let scorer = Scorer::new(host.clone(), reward_options)?;
+        let scorer = Scorer::new(host.clone(), reward, reward_options)?;
         Ok(Self { host, strategies, scorer })
     }
 

@@ -105,7 +105,7 @@ fn walked(world: &World) -> (Archetypes, Walked, Pool) {
     let pool = Pool::read(&path).unwrap();
     let collections = collections.map(Arc::new);
     let options = vec![("rank".to_owned(), "logarithmic".to_owned())];
-    let archetypes = Archetypes::load(Some(&compiled()), options).unwrap();
+    let archetypes = Archetypes::load(Some(&compiled()), "reward", options).unwrap();
     let plan = |workers| WalkPlan { turns: 4, seed: 1, workers, retriever: "lexical" };
     let names = archetypes.names();
     let walk = |workers, draws| {
@@ -185,7 +185,7 @@ fn the_judge_is_the_reward_of_rank_and_cosine() {
     let carried = orion_bundle::component("random-walk-wanderer").unwrap();
     let strategy = host.load_bytes(carried.name, carried.bytes).unwrap();
     let options = vec![("rank".to_owned(), "logarithmic".to_owned())];
-    let scorer = Scorer::new(host.clone(), options).unwrap();
+    let scorer = Scorer::new(host.clone(), "reward", options).unwrap();
     let targets = collection.targets("q1").to_vec();
     let services = Services {
         retrieve: Arc::new(EmbeddedRetriever(collection.searcher.clone())),
@@ -207,7 +207,7 @@ fn the_judge_is_the_reward_of_rank_and_cosine() {
         judged += 1;
     }
     assert!(judged > 1);
-    assert!(Scorer::new(host, vec![("rank".into(), "cubic".into())]).is_err());
+    assert!(Scorer::new(host, "reward", vec![("rank".into(), "cubic".into())]).is_err());
 }
 
 fn record(id: &str, archetype: &str, set: &str, queries: &[&str]) -> Record {

@@ -7,9 +7,19 @@ use clap::Args;
 /// `orion plugin list`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  orion plugin list --plugins plugins\n  orion plugin list --plugins plugins --trusted-keys keys --locked --json"
+    after_help = "Examples:\n  orion plugin list --plugins plugins\n  orion plugin list --plugins plugins --trusted-keys keys --locked --json\n  orion plugin list --stats --server http://127.0.0.1:9200"
 )]
-pub struct PluginListArgs {}
+pub struct PluginListArgs {
+    /// Instead: what each plugin did in a running server since it started
+    #[arg(long)]
+    pub stats: bool,
+    /// The server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9200", requires = "stats")]
+    pub server: String,
+    /// File with the client's key for the server, where it asks for one
+    #[arg(long, value_name = "FILE", requires = "stats")]
+    pub server_key: Option<PathBuf>,
+}
 
 /// `orion plugin watch`
 #[derive(Debug, Args)]

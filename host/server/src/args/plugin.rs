@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use orion_host::Language;
+use orion_host::{Language, contract::World};
 
 use super::{
     BudgetArgs, PluginKeygenArgs, PluginListArgs, PluginLockArgs, PluginSignArgs, PluginVerifyArgs,
@@ -45,14 +45,18 @@ pub enum PluginCommand {
 /// `orion plugin run`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  orion plugin run my-strategy.wasm --query \"who made the lens\" --trace\n  orion plugin run my-strategy.wasm --query \"zinc in soil\" --index notes --trace zinc.trace.json"
+    after_help = "Examples:\n  orion plugin run . --query \"who made the lens\" --trace\n  orion plugin run my-reward.wasm --scenario tests/ranks.toml\n  orion plugin run my-strategy.wasm --query \"zinc in soil\" --index notes --trace zinc.trace.json"
 )]
 pub struct PluginRunArgs {
-    /// The component
+    /// The component, or a plugin's folder for a draft of its sources
+    #[arg(value_name = "FILE|FOLDER")]
     pub file: PathBuf,
-    /// What to look for
-    #[arg(long)]
-    pub query: String,
+    /// What to look for; a reward takes --scenario instead
+    #[arg(long, required_unless_present = "scenario")]
+    pub query: Option<String>,
+    /// The turns that a reward scores: a scenario file
+    #[arg(long, value_name = "FILE", conflicts_with = "query")]
+    pub scenario: Option<PathBuf>,
     /// The index to search [default: the bundled corpus]
     #[arg(long, value_name = "NAME")]
     pub index: Option<IndexName>,
@@ -78,10 +82,10 @@ pub struct PluginRunArgs {
 #[command(
     long_about = "Run a plugin's scenarios: scripted worlds with what is expected of it.\n\nEach tests/*.toml in the \
                   plugin's folder scripts documents, rankings, a policy and limits, asks one query, and says which \
-                  ranking, searches and tree are expected. The real component runs in the real host; it is built \
-                  first where a source is newer and plugin.toml has `[build]`. Exit status 1 where an expectation \
-                  does not come true.",
-    after_help = "Examples:\n  orion plugin test\n  orion plugin test title-echo --only first-title\n  orion plugin test --update"
+                  ranking, searches and tree are expected. The real host runs them; where plugin.toml has `[build]`, \
+                  with a draft of the sources as they are: a second after an edit. --built tests what ships. \
+                  Exit status 1 where an expectation does not come true.",
+    after_help = "Examples:\n  orion plugin test\n  orion plugin test title-echo --only first-title\n  orion plugin test --update\n  orion plugin test --built"
 )]
 pub struct PluginTestArgs {
     /// The plugin's folder: a component, or the `plugin.toml` that names it, and scenarios in `tests`
@@ -90,13 +94,16 @@ pub struct PluginTestArgs {
     /// Test this component instead of the folder's
     #[arg(long, value_name = "FILE")]
     pub component: Option<PathBuf>,
+    /// Test the component that `orion plugin build` makes, not a draft of the sources; built anew where one is newer
+    #[arg(long)]
+    pub built: bool,
     /// Only scenarios of these names
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub only: Vec<String>,
     /// Write what came wherever a scenario says `"?"`, and everything into one without `[expect]`
     #[arg(long)]
     pub update: bool,
-    /// Record each search in this folder, for `orion plugin replay`
+    /// Record each search in this folder, for `orion plugin replay`; tests the built component
     #[arg(long, value_name = "FOLDER")]
     pub traces: Option<PathBuf>,
 }
@@ -151,6 +158,28 @@ pub struct PluginNewArgs {
     /// What to write it in
     #[arg(long, value_name = "LANGUAGE", value_enum)]
     pub lang: PluginLanguage,
+    /// What it is to be: a strategy searches, a reward scores turns for training (in Rust)
+    #[arg(long, value_name = "WORLD", value_enum, default_value_t = PluginWorld::Strategy)]
+    pub world: PluginWorld,
+}
+
+/// Worlds of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PluginWorld {
+    /// Searches
+    Strategy,
+    /// Scores the turns of a trajectory, for training
+    Reward,
+}
+
+impl PluginWorld {
+    /// As the contract knows it.
+    pub fn world(self) -> World {
+        match self {
+            Self::Strategy => World::Strategy,
+            Self::Reward => World::Reward,
+        }
+    }
 }
 
 /// Languages that plugins are written in.

@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use orion_host::{Grant, Language, Manifest, inspect};
+use orion_host::{Grant, Language, Manifest, contract::World, inspect};
 use orion_plugin_build::{TARGET, add_missing_target, componentise};
 
 use super::{check::import_refusals, toolchain};
@@ -23,7 +23,13 @@ use crate::{
 pub const MANIFEST: &str = "plugin.toml";
 /// Where Python and JavaScript plugins keep the contract.
 const CONTRACT_FOLDER: &str = "wit";
-const WORLD: &str = "strategy";
+/// How cargo builds what only builds: the same for drafts and for what ships, so that it is built once.
+const TOOLS: [(&str, &str); 2] = [
+    ("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_DEBUG", "false"),
+    ("CARGO_PROFILE_RELEASE_BUILD_OVERRIDE_STRIP", "none"),
+];
+/// Where cargo builds a Rust plugin.
+const TARGET_FOLDER: &str = "target";
 
 /// What was built.
 #[derive(Debug)]
@@ -55,40 +61,67 @@ pub fn build(folder: &Path, toolchains: &Path, terminal: &Terminal) -> Result<Bu
     })?;
     // The tools run in other folders.
     let folder = fs::canonicalize(folder).attempt(format!("looking at `{}`", folder.display()))?;
-    let draft = folder.join(format!(".{}-{}.wasm", manifest.name(), std::process::id()));
+    let fresh = folder.join(format!(".{}-{}.wasm", manifest.name(), std::process::id()));
     let made = match language {
-        Language::Rust => rust(&folder, manifest.name(), terminal)
-            .and_then(|bytes| fs::write(&draft, bytes).attempt(format!("writing `{}`", draft.display()))),
+        Language::Rust => rust(&folder, manifest.name(), &[], terminal)
+            .and_then(|bytes| fs::write(&fresh, bytes).attempt(format!("writing `{}`", fresh.display()))),
         Language::Python | Language::JavaScript => {
             let scratch = folder.join(format!(".{}-{}.wit", manifest.name(), std::process::id()));
             let made = write_granted_contract(&folder, &manifest, &scratch).and_then(|()| match language {
-                Language::Python => python(&folder, &scratch, &draft, toolchains, terminal),
-                _ => javascript(&folder, &scratch, &draft, toolchains, terminal),
+                Language::Python => {
+                    needs(&folder, "orion.py")?;
+                    let contract = (scratch.as_path(), manifest.world());
+                    componentize_python(&folder, "orion", contract, &fresh, toolchains, terminal)
+                }
+                _ => {
+                    needs(&folder, "orion.js")?;
+                    let seam = folder.join("orion.js");
+                    let contract = (scratch.as_path(), manifest.world());
+                    componentize_javascript(&seam, contract, &fresh, toolchains, terminal)
+                }
             });
             let _ = fs::remove_dir_all(&scratch);
             made
         }
     };
-    let placed = made.and_then(|()| place(&draft, &manifest));
-    let _ = fs::remove_file(&draft);
+    let placed = made.and_then(|()| place(&fresh, &manifest, manifest.component()));
+    let _ = fs::remove_file(&fresh);
     placed.map(|bytes| Built { component: manifest.component().to_owned(), bytes, language })
 }
 
+/// Builds the Rust plugin in `folder` as it would ship, but with function names and line tables, into cargo's own folder;
+/// cargo knows what changed since the last time.
+pub fn build_with_lines(folder: &Path, manifest: &Manifest, terminal: &Terminal) -> Result<PathBuf, Failure> {
+    let folder = fs::canonicalize(folder).attempt(format!("looking at `{}`", folder.display()))?;
+    let kept = [("CARGO_PROFILE_RELEASE_STRIP", "none"), ("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")];
+    let bytes = rust(&folder, manifest.name(), &kept, terminal)?;
+    let component = folder.join(TARGET_FOLDER).join(format!("{}.draft.wasm", manifest.name()));
+    let fresh = component.with_extension(std::process::id().to_string());
+    let written = fs::write(&fresh, bytes).attempt(format!("writing `{}`", fresh.display()));
+    let placed = written.and_then(|()| place(&fresh, manifest, &component));
+    let _ = fs::remove_file(&fresh);
+    placed.map(|_| component)
+}
+
 /// Moves a component to its place, if it imports nothing but the contract.
-fn place(draft: &Path, manifest: &Manifest) -> Result<u64, Failure> {
-    let bytes = fs::read(draft).attempt("reading the new component")?;
+fn place(fresh: &Path, manifest: &Manifest, component: &Path) -> Result<u64, Failure> {
+    let bytes = fs::read(fresh).attempt("reading the new component")?;
     let found = inspect(&bytes).attempt("inspecting the new component")?;
     if let Some(refusal) = import_refusals(&found, Some(manifest)).into_iter().next() {
         return Err(
             Failure::new(format!("building `{}`: {}", manifest.name(), refusal.problem)).hint(refusal.remedy)
         );
     }
-    let component = manifest.component();
-    fs::rename(draft, component).attempt(format!("writing `{}`", component.display()))?;
+    fs::rename(fresh, component).attempt(format!("writing `{}`", component.display()))?;
     Ok(bytes.len() as u64)
 }
 
-fn rust(folder: &Path, name: &str, terminal: &Terminal) -> Result<Vec<u8>, Failure> {
+fn rust(
+    folder: &Path,
+    name: &str,
+    settings: &[(&str, &str)],
+    terminal: &Terminal,
+) -> Result<Vec<u8>, Failure> {
     if !folder.join("Cargo.toml").is_file() {
         return Err(Failure::new(format!("building `{name}`: its folder has no `Cargo.toml`"))
             .hint("`orion plugin new NAME --lang rust` shows what a Rust plugin looks like"));
@@ -110,8 +143,9 @@ fn rust(folder: &Path, name: &str, terminal: &Terminal) -> Result<Vec<u8>, Failu
             "json-render-diagnostics",
         ])
         .arg("--target-dir")
-        .arg(folder.join("target"))
+        .arg(folder.join(TARGET_FOLDER))
         .args(terminal.quiet.then_some("--quiet"))
+        .envs(TOOLS.into_iter().chain(settings.iter().copied()))
         .current_dir(folder)
         .stdin(Stdio::null())
         // The compiler's own words reach the author as they are.
@@ -128,7 +162,7 @@ fn rust(folder: &Path, name: &str, terminal: &Terminal) -> Result<Vec<u8>, Failu
     })?;
     let bytes = fs::read(&module).attempt(format!("reading `{}`", module.display()))?;
     componentise(name, &bytes).attempt(format!("building `{name}`")).map_err(|failure| {
-        failure.hint("the crate needs `orion_sdk::export!(YourStrategy);` and no crate that expects an operating system")
+        failure.hint("the crate needs `orion_sdk::export!(YourStrategy);`, or `export_reward!`, and no crate that expects an operating system")
     })
 }
 
@@ -148,17 +182,22 @@ fn core_module(output: &Output) -> Option<PathBuf> {
     modules.next_back()
 }
 
-/// Writes the folder's contract to `scratch`, without the imports that the manifest does not grant: the tools of both
-/// languages import all that a world offers, called or not.
+/// Writes the folder's contract, as it is granted, to `scratch`.
 fn write_granted_contract(folder: &Path, manifest: &Manifest, scratch: &Path) -> Result<(), Failure> {
+    let granted = granted_contract(folder, manifest)?;
+    fs::create_dir(scratch).attempt(format!("creating `{}`", scratch.display()))?;
+    fs::write(scratch.join("orion.wit"), granted).attempt("writing the contract as it is granted")
+}
+
+/// The folder's contract without the imports that the manifest does not grant: the tools of both languages import all
+/// that a world offers, called or not.
+pub(super) fn granted_contract(folder: &Path, manifest: &Manifest) -> Result<String, Failure> {
     let path = folder.join(CONTRACT_FOLDER).join("orion.wit");
     let contract =
         fs::read_to_string(&path).attempt(format!("reading `{}`", path.display())).map_err(|failure| {
             failure.hint("`orion plugin new` writes the contract; copy it from a new plugin's folder")
         })?;
-    fs::create_dir(scratch).attempt(format!("creating `{}`", scratch.display()))?;
-    let granted = without_imports(&contract, |grant| !manifest.grants().has(grant));
-    fs::write(scratch.join("orion.wit"), granted).attempt("writing the contract as it is granted")
+    Ok(without_imports(&contract, |grant| !manifest.grants().has(grant)))
 }
 
 /// A contract in which no world imports an interface that is `withheld`.
@@ -172,41 +211,43 @@ fn without_imports(contract: &str, withheld: impl Fn(Grant) -> bool) -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
-fn python(
+/// A component of the module `seam` in `folder` and of all that it imports, for a world of the contract in a folder.
+pub(super) fn componentize_python(
     folder: &Path,
-    contract: &Path,
-    draft: &Path,
+    seam: &str,
+    (contract, world): (&Path, World),
+    component: &Path,
     toolchains: &Path,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    needs(folder, "orion.py")?;
     let mut command = toolchain::componentize_py(toolchains, terminal)?;
     terminal.say("building with componentize-py, about 20 seconds");
-    command.arg("--quiet").arg("--wit-path").arg(contract).args(["--world", WORLD]);
+    command.arg("--quiet").arg("--wit-path").arg(contract).args(["--world", world.name()]);
     command
         .args(["componentize", "--stub-wasi", "--python-path"])
         .arg(folder)
-        .arg("orion")
+        .arg(seam)
         .arg("--output")
-        .arg(draft);
+        .arg(component);
     finish(command, "componentize-py")
 }
 
-fn javascript(
-    folder: &Path,
-    contract: &Path,
-    draft: &Path,
+/// A component of the module `seam` and of all that it imports.
+pub(super) fn componentize_javascript(
+    seam: &Path,
+    (contract, world): (&Path, World),
+    component: &Path,
     toolchains: &Path,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    needs(folder, "orion.js")?;
     let mut command = toolchain::componentize_js(toolchains, terminal)?;
     terminal.say("building with componentize-js, about 15 seconds");
-    command.arg(folder.join("orion.js")).arg(contract).arg(WORLD).arg(draft);
+    command.arg(seam).arg(contract).arg(world.name()).arg(component);
     finish(command, "componentize-js")
 }
 
-fn needs(folder: &Path, seam: &str) -> Result<(), Failure> {
+/// Refuses a folder without the file that exports the contract.
+pub(super) fn needs(folder: &Path, seam: &str) -> Result<(), Failure> {
     if folder.join(seam).is_file() {
         return Ok(());
     }

@@ -9,7 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orion_host::{Grant, Host, ImportRefusal, Inspection, Manifest, contract::Description, inspect};
+use orion_host::{
+    Grant, Host, ImportRefusal, Inspection, Manifest,
+    contract::{Description, World},
+    inspect,
+};
 
 use super::build::{MANIFEST, read_manifest};
 use crate::failure::{Explain, Failure};
@@ -34,6 +38,8 @@ pub struct Report {
     pub manifest: Option<Manifest>,
     /// Imports, exports and size; `None` where it could not be read.
     pub inspection: Option<Inspection>,
+    /// What it was looked at as: what its manifest says, or what it exports.
+    pub world: World,
     /// What it says of itself; `None` where it was refused before it could.
     pub description: Option<Description>,
     /// In the order in which they were found; none for a component that a host takes.
@@ -60,13 +66,17 @@ pub fn check(path: &Path, host: impl FnOnce() -> Result<Host, Failure>) -> Resul
         bytes: bytes.len() as u64,
         manifest,
         inspection: None,
+        world: World::Strategy,
         description: None,
         refusals: Vec::new(),
     };
     match inspect(&bytes) {
         Ok(found) => {
+            let exported = World::of_exports(found.exports.iter().map(String::as_str));
+            let declared = report.manifest.as_ref().map(Manifest::world);
+            report.world = declared.or(exported).unwrap_or(World::Strategy);
             report.refusals = import_refusals(&found, report.manifest.as_ref());
-            report.refusals.extend(export_refusals(&found));
+            report.refusals.extend(export_refusals(&found, report.world));
             report.inspection = Some(found);
         }
         Err(error) => report.refusals.push(Refusal {
@@ -75,8 +85,15 @@ pub fn check(path: &Path, host: impl FnOnce() -> Result<Host, Failure>) -> Resul
         }),
     }
     if report.refusals.is_empty() {
-        match host()?.load_file(&report.component) {
-            Ok(strategy) => report.description = Some(strategy.description().clone()),
+        let host = host()?;
+        let described = match report.world {
+            World::Strategy => host.load_file(&report.component).map(|found| found.description().clone()),
+            World::Reward => {
+                host.load_reward_file(&report.component).map(|found| found.description().clone())
+            }
+        };
+        match described {
+            Ok(description) => report.description = Some(description),
             Err(error) => report
                 .refusals
                 .push(Refusal { problem: error.to_string(), remedy: load_remedy(&error).to_owned() }),
@@ -154,15 +171,18 @@ fn system_remedy(import: &str) -> &'static str {
     }
 }
 
-fn export_refusals(found: &Inspection) -> Vec<Refusal> {
-    let missing =
-        ["describe", "search"].into_iter().filter(|name| !found.exports.iter().any(|export| export == name));
+fn export_refusals(found: &Inspection, world: World) -> Vec<Refusal> {
+    let missing = world.exports().iter().filter(|name| !found.exports.iter().any(|export| export == *name));
+    let remedy = match world {
+        World::Strategy => {
+            "a strategy exports `describe` and `search`; in Rust `orion_sdk::export!` does that"
+        }
+        World::Reward => {
+            "a reward exports `describe` and `score`; in Rust `orion_sdk::export_reward!` does that"
+        }
+    };
     missing
-        .map(|name| Refusal {
-            problem: format!("it does not export `{name}`"),
-            remedy: "a strategy exports `describe` and `search`; in Rust `orion_sdk::export!` does that"
-                .to_owned(),
-        })
+        .map(|name| Refusal { problem: format!("it does not export `{name}`"), remedy: remedy.to_owned() })
         .collect()
 }
 

@@ -6,13 +6,18 @@
 
 use std::{fs, path::Path};
 
-use orion_bundle::{CONTRACT, JS_EXAMPLE, PYTHON_EXAMPLE, RUST_EXAMPLE, SDK, SDK_CONTRACT_FOLDERS, TextFile};
-use orion_host::Language;
+use orion_bundle::{
+    CONTRACT, JS_EXAMPLE, PYTHON_EXAMPLE, RUST_EXAMPLE, RUST_REWARD_EXAMPLE, SDK, SDK_CONTRACT_FOLDERS,
+    TextFile,
+};
+use orion_host::{Language, contract::World};
 
 use crate::failure::{Explain, Failure};
 
-/// The example's name: as plugins, as Rust modules and as Rust types are called.
-const EXAMPLE: [&str; 3] = ["second-look", "second_look", "SecondLook"];
+/// The example strategy's name: as plugins, as Rust modules and as Rust types are called.
+const STRATEGY: [&str; 3] = ["second-look", "second_look", "SecondLook"];
+/// The example reward's.
+const REWARD: [&str; 3] = ["near-top", "near_top", "NearTop"];
 /// Names that Rust's or cargo's own crates have, and Rust's keywords: a crate cannot have them.
 const RESERVED: &[&str] = &[
     "abstract",
@@ -78,20 +83,26 @@ const RESERVED: &[&str] = &[
 /// Writes the folder of a new plugin.
 ///
 /// # Errors
-/// A name that no plugin can have, a folder that exists, a disk that refuses.
-pub fn write_folder(folder: &Path, name: &str, language: Language) -> Result<(), Failure> {
+/// A name that no plugin can have, a folder that exists, a reward in a language without an example of one, a disk that
+/// refuses.
+pub fn write_folder(folder: &Path, name: &str, language: Language, world: World) -> Result<(), Failure> {
     check_name(name)?;
     if folder.exists() {
         return Err(Failure::new(format!("making `{}`: it exists already", folder.display()))
             .hint("choose another name, or remove it first"));
     }
-    let files = match language {
-        Language::Rust => RUST_EXAMPLE,
-        Language::Python => PYTHON_EXAMPLE,
-        Language::JavaScript => JS_EXAMPLE,
+    let (files, example) = match (language, world) {
+        (Language::Rust, World::Strategy) => (RUST_EXAMPLE, STRATEGY),
+        (Language::Rust, World::Reward) => (RUST_REWARD_EXAMPLE, REWARD),
+        (Language::Python, World::Strategy) => (PYTHON_EXAMPLE, STRATEGY),
+        (Language::JavaScript, World::Strategy) => (JS_EXAMPLE, STRATEGY),
+        (_, World::Reward) => {
+            return Err(Failure::new(format!("making reward `{name}`: expected --lang rust, got --lang {}", language.name()))
+                .hint("rewards are called for every turn of every episode; an interpreter would take most of the time"));
+        }
     };
     for file in files {
-        write(folder, &written_path(file.path), &renamed(file.text, name))?;
+        write(folder, &written_path(file.path), &renamed(file.text, example, name))?;
     }
     if language == Language::Rust {
         let (here, there) = SDK_CONTRACT_FOLDERS;
@@ -115,9 +126,9 @@ fn check_name(name: &str) -> Result<(), Failure> {
         ))
         .hint("a name such as `my-search` is also the folder's; change into another folder to make it elsewhere"));
     }
-    if orion_bundle::component(name).is_some() {
-        return Err(Failure::new(format!("making plugin `{name}`: a standard strategy has that name"))
-            .hint("`orion strategies` lists the names that are taken"));
+    if orion_bundle::component(name).or(orion_bundle::reward(name)).is_some() {
+        return Err(Failure::new(format!("making plugin `{name}`: a standard plugin has that name"))
+            .hint("`orion strategies` lists the names that are taken; `reward` is the standard reward's"));
     }
     if RESERVED.contains(&name) {
         return Err(Failure::new(format!("making plugin `{name}`: the name has a meaning in Rust or cargo"))
@@ -134,12 +145,12 @@ fn written_path(path: &str) -> String {
     }
 }
 
-fn renamed(text: &str, name: &str) -> String {
+fn renamed(text: &str, example: [&str; 3], name: &str) -> String {
     let module = name.replace('-', "_");
     let title: String = module.split('_').map(capitalised).collect();
     // A type cannot be called as the trait that it implements.
-    let title = if title == "Strategy" { "Plugin".to_owned() } else { title };
-    text.replace(EXAMPLE[0], name).replace(EXAMPLE[1], &module).replace(EXAMPLE[2], &title)
+    let title = if ["Strategy", "Reward"].contains(&title.as_str()) { "Plugin".to_owned() } else { title };
+    text.replace(example[0], name).replace(example[1], &module).replace(example[2], &title)
 }
 
 fn capitalised(word: &str) -> String {
@@ -163,15 +174,20 @@ mod tests {
 
     #[test]
     fn the_example_takes_the_authors_name_in_every_form() {
-        assert_eq!(renamed("second-look second_look SecondLook", "my-own2"), "my-own2 my_own2 MyOwn2");
-        assert_eq!(renamed("SecondLook", "strategy"), "Plugin");
+        assert_eq!(
+            renamed("second-look second_look SecondLook", STRATEGY, "my-own2"),
+            "my-own2 my_own2 MyOwn2"
+        );
+        assert_eq!(renamed("SecondLook", STRATEGY, "strategy"), "Plugin");
         assert_eq!(written_path("sdk/_Cargo.toml"), "sdk/Cargo.toml");
         assert_eq!(written_path("plugin.toml"), "plugin.toml");
     }
 
     #[test]
     fn names_that_cannot_be_are_refused_with_a_hint() {
-        for name in ["", "2fast", "-x", "My-Search", "a b", "../up", "beam", "fn", "test", &"x".repeat(65)] {
+        for name in
+            ["", "2fast", "-x", "My-Search", "a b", "../up", "beam", "fn", "test", "reward", &"x".repeat(65)]
+        {
             let failure = check_name(name).unwrap_err();
             assert!(failure.hint_text().is_some(), "{name}");
         }

@@ -23,25 +23,35 @@ const BUILD_SCRIPT: &str = include_str!("toolchains/build.mjs");
 
 /// Folders in the cache, named by what is in them: another version is another folder. The number after `+` grows when
 /// anything else about a tool chain changes.
-const PYTHON_FOLDER: &str = "componentize-py-0.25.0+1";
-const JS_FOLDER: &str = "componentize-js-0.23.0+1";
+pub(super) const PYTHON_FOLDER: &str = "componentize-py-0.25.0+1";
+pub(super) const JS_FOLDER: &str = "componentize-js-0.23.0+1";
 /// Installed sizes, for the progress bars alone.
 const PYTHON_BYTES: u64 = 44 << 20;
 const JS_BYTES: u64 = 213 << 20;
 /// What componentize-js 0.23 needs.
 const OLDEST_NODE: u32 = 20;
 
+/// Python, by the name that it has here.
+pub(super) fn python() -> Result<&'static str, Failure> {
+    let found = ["python3", "python"].into_iter().find(|name| answers(name, &["--version"]));
+    found.ok_or_else(|| no_python("`python3`"))
+}
+
+fn no_python(wanted: &str) -> Failure {
+    Failure::new(format!("building a Python plugin: looked for {wanted}, found none"))
+        .hint("install Python 3.10 or later with pip, then build again")
+}
+
 /// Python with componentize-py: a command that takes its arguments.
 pub fn componentize_py(toolchains: &Path, terminal: &Terminal) -> Result<Command, Failure> {
-    let python = ["python3", "python"].into_iter().find(|name| answers(name, &["-m", "pip", "--version"]));
-    let python = python.ok_or_else(|| {
-        Failure::new("building a Python plugin: looked for `python3` with `pip`, found none")
-            .hint("install Python 3.10 or later with pip, then build again")
-    })?;
+    let python = python()?;
     let folder =
         installed(toolchains, PYTHON_FOLDER, "componentize-py 0.25.0", PYTHON_BYTES, terminal, |staging| {
             let requirements = staging.join("requirements.txt");
             fs::write(&requirements, REQUIREMENTS).attempt("writing the list of requirements")?;
+            if !answers(python, &["-m", "pip", "--version"]) {
+                return Err(no_python("`python3` with `pip`"));
+            }
             let mut pip = Command::new(python);
             pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
                 .args(["--only-binary", ":all:", "--require-hashes", "--requirement"])
@@ -66,12 +76,22 @@ pub fn componentize_py(toolchains: &Path, terminal: &Terminal) -> Result<Command
 
 /// Node with componentize-js: a command that takes SOURCE, WIT-FOLDER, WORLD and OUTPUT.
 pub fn componentize_js(toolchains: &Path, terminal: &Terminal) -> Result<Command, Failure> {
+    let folder = javascript(toolchains, terminal)?;
+    let mut command = Command::new("node");
+    command.arg(folder.join("build.mjs"));
+    Ok(command)
+}
+
+/// The folder with node's packages that JavaScript plugins are built with.
+pub(super) fn javascript(toolchains: &Path, terminal: &Terminal) -> Result<PathBuf, Failure> {
     let found = Command::new("node").arg("--version").stdin(Stdio::null()).output().ok();
     let version =
         found.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     let major =
         version.trim_start_matches('v').split('.').next().and_then(|number| number.parse::<u32>().ok());
-    if major.is_none_or(|major| major < OLDEST_NODE) || !answers("npm", &["--version"]) {
+    let is_fetched = toolchains.join(JS_FOLDER).is_dir();
+    // npm takes half a second to say its version, and only fetches.
+    if major.is_none_or(|major| major < OLDEST_NODE) || !(is_fetched || answers("npm", &["--version"])) {
         let got =
             if version.is_empty() { "found no `node`".to_owned() } else { format!("found node {version}") };
         return Err(Failure::new(format!(
@@ -79,7 +99,7 @@ pub fn componentize_js(toolchains: &Path, terminal: &Terminal) -> Result<Command
         ))
         .hint("install Node.js with npm, then build again"));
     }
-    let folder = installed(toolchains, JS_FOLDER, "componentize-js 0.23.0", JS_BYTES, terminal, |staging| {
+    installed(toolchains, JS_FOLDER, "componentize-js 0.23.0", JS_BYTES, terminal, |staging| {
         for (name, text) in
             [("package.json", PACKAGE), ("package-lock.json", PACKAGE_LOCK), ("build.mjs", BUILD_SCRIPT)]
         {
@@ -89,10 +109,7 @@ pub fn componentize_js(toolchains: &Path, terminal: &Terminal) -> Result<Command
         npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel", "error"])
             .current_dir(staging);
         Ok(npm)
-    })?;
-    let mut command = Command::new("node");
-    command.arg(folder.join("build.mjs"));
-    Ok(command)
+    })
 }
 
 fn answers(program: &str, arguments: &[&str]) -> bool {

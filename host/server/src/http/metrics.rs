@@ -241,6 +241,30 @@ fn push_plugins(text: &mut String, app: &App) {
             line(text, name, &labels, number(one));
         }
     }
+    let gauges: [(&str, &str, Number); 2] = [
+        ("orion_plugin_fuel_most", "Instructions of the greediest search.", |one| one.most_fuel as f64),
+        ("orion_plugin_peak_memory_bytes", "The largest linear memory of any search.", |one| {
+            one.peak_memory_bytes as f64
+        }),
+    ];
+    for (name, help, number) in gauges {
+        head(text, name, "gauge", help);
+        for one in &all {
+            let labels = format!("plugin=\"{}\",version=\"{}\"", quoted(&one.name), quoted(&one.version));
+            line(text, name, &labels, number(one));
+        }
+    }
+    let name = "orion_plugin_search_seconds";
+    head(text, name, "summary", "Whole searches of a plugin's version.");
+    for one in &all {
+        let labels = format!("plugin=\"{}\",version=\"{}\"", quoted(&one.name), quoted(&one.version));
+        let latency = &one.latency;
+        for (quantile, ms) in [("0.5", latency.p50_ms), ("0.99", latency.p99_ms), ("1", latency.longest_ms)] {
+            line(text, name, &format!("{labels},quantile=\"{quantile}\""), ms / 1e3);
+        }
+        line(text, &format!("{name}_sum"), &labels, latency.sum_ms / 1e3);
+        line(text, &format!("{name}_count"), &labels, latency.count as f64);
+    }
 }
 
 fn head(text: &mut String, name: &str, kind: &str, help: &str) {

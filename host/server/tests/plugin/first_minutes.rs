@@ -24,13 +24,13 @@ fn author(sandbox: &Sandbox, folder: &str, arguments: &[&str]) -> Command {
 }
 
 /// Runs and insists on the exit code; standard output and standard error.
-fn ran(sandbox: &Sandbox, folder: &str, arguments: &[&str], code: i32) -> (String, String) {
+pub(crate) fn ran(sandbox: &Sandbox, folder: &str, arguments: &[&str], code: i32) -> (String, String) {
     let printed = sandbox.printed(author(sandbox, folder, arguments).output().expect("the program runs"));
     assert_eq!(printed.code, code, "{arguments:?}\n{}\n{}", printed.stdout, printed.stderr);
     (printed.stdout, printed.stderr)
 }
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let is_there =
         Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !is_there {
@@ -49,7 +49,13 @@ const DOCUMENTS: &str = r#"{"_id": "frost", "title": "Defrost cycle", "text": "a
 
 /// From an empty folder to a search, and from there to an error: `broken` replaces a piece of the strategy's source so
 /// that the query `break` raises.
-fn first_minutes(language: &str, source: &str, broken: (&str, &str), imports: &Expect, reason: &Expect) {
+fn first_minutes(
+    language: &str,
+    source: &str,
+    broken: (&str, &str),
+    imports: &Expect,
+    reason: &Expect,
+) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.write("documents.jsonl", DOCUMENTS);
     ran(&sandbox, "", &["index", "add", "notes", "documents.jsonl", "--quiet"], 0);
@@ -60,7 +66,10 @@ fn first_minutes(language: &str, source: &str, broken: (&str, &str), imports: &E
     assert_eq!(text.matches(broken.0).count(), 1, "{source} has `{}` once", broken.0);
     std::fs::write(&path, text.replace(broken.0, broken.1)).expect("a changed source");
     let (tested, _) = ran(&sandbox, "my-search", &["plugin", "test"], 0);
-    assert!(tested.ends_with("1 scenario: all hold\n"), "a test builds first: {tested}");
+    assert!(tested.ends_with("1 scenario: all hold\n"), "a test makes a draft first: {tested}");
+    assert!(!sandbox.path().join("my-search/my-search.wasm").exists(), "a draft is no component");
+    ran(&sandbox, "my-search", &["plugin", "build"], 0);
+    same_as_built(&sandbox);
 
     let (checked, _) = ran(&sandbox, "my-search", &["plugin", "check", "--json"], 0);
     let checked: serde_json::Value = serde_json::from_str(&checked).expect("JSON");
@@ -89,6 +98,40 @@ fn first_minutes(language: &str, source: &str, broken: (&str, &str), imports: &E
     eprintln!("{language}: {}\n{said}", answer["cost"]);
     // Without an index of one's own there is the bundled corpus.
     ran(&sandbox, "my-search", &["plugin", "run", "my-search.wasm", "--query", "who made the lens"], 0);
+    sandbox
+}
+
+/// Draft and component do the same, but for what it costs.
+fn same_as_built(sandbox: &Sandbox) {
+    let outcomes = |arguments: &[&str]| {
+        let (printed, _) = ran(sandbox, "my-search", arguments, 0);
+        let mut json: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+        for outcome in json.as_array_mut().into_iter().flatten() {
+            outcome["cost"] = outcome["cost"]["retrievals"].take();
+        }
+        json
+    };
+    let draft = outcomes(&["plugin", "test", "--json"]);
+    assert_eq!(draft, outcomes(&["plugin", "test", "--built", "--json"]));
+    let searched = |subject: &str, query: &str| {
+        let run = ["plugin", "run", subject, "--index", "notes", "--json", "--trace", "--query", query];
+        let (printed, _) = ran(sandbox, "my-search", &run, 0);
+        let mut json: serde_json::Value = serde_json::from_str(&printed).expect("JSON");
+        for changing in ["cost", "plugin"] {
+            json[changing].take();
+        }
+        // The component's hash is in the trace, and where an exception passed through is in the log.
+        json["trace"]["component"].take();
+        json["trace"]["log"].take();
+        // In Rust a draft has names where what ships has numbers.
+        if json["failure"].is_object() {
+            json["failure"]["frames"].take();
+        }
+        json
+    };
+    for query in ["valve", "days of heat", "break"] {
+        assert_eq!(searched(".", query), searched("my-search.wasm", query), "{query}");
+    }
 }
 
 #[test]
@@ -111,12 +154,24 @@ fn a_new_name_must_be_free_and_plain() {
     .assert_eq(&said);
 }
 
+/// A panic three calls deep.
+const DEEP: &str = r#"{
+            fn third(query: &str) {
+                assert!(query != "break", "no frost");
+            }
+            fn second(query: &str) {
+                third(query);
+            }
+            second(&request.query);
+        }
+        let first = look"#;
+
 #[test]
 fn a_strategy_in_rust() {
-    first_minutes(
+    let sandbox = first_minutes(
         "rust",
         "src/lib.rs",
-        ("let first = look", "assert!(request.query != \"break\", \"no frost\");\n        let first = look"),
+        ("let first = look", DEEP),
         &expect![
             "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
         ],
@@ -124,6 +179,35 @@ fn a_strategy_in_rust() {
             "wasm trap: wasm `unreachable` instruction executed; it last logged: the plugin panicked: panicked at src/lib.rs:28:9: no frost"
         ],
     );
+    // The draft keeps line tables: every frame of the author's is named with its line, inlined or not.
+    let (_, said) =
+        ran(&sandbox, "my-search", &["plugin", "run", ".", "--index", "notes", "--query", "break"], 0);
+    let said = &said[said.find("warning: panic").unwrap_or_default()..];
+    let own: Vec<&str> = said.lines().filter(|line| line.contains("src/lib.rs")).collect();
+    expect![[r#"
+          at src/lib.rs:30:17
+          in third at src/lib.rs:30:17
+          in second at src/lib.rs:33:17
+          in search<orion_sdk::guest::Imports> at src/lib.rs:35:13"#]]
+    .assert_eq(&own.join("\n"));
+    a_reward(&sandbox);
+}
+
+/// The same for a reward, beside the strategy, whose dependencies are built.
+fn a_reward(sandbox: &Sandbox) {
+    ran(sandbox, "", &["plugin", "new", "my-reward", "--lang", "rust", "--world", "reward"], 0);
+    let built = |folder: &str| sandbox.path().join(folder).join("target");
+    std::os::unix::fs::symlink(built("my-search"), built("my-reward")).expect("a link");
+    let (tested, _) = ran(sandbox, "my-reward", &["plugin", "test"], 0);
+    assert!(tested.ends_with("1 scenario: all hold\n"), "{tested}");
+    let (scored, _) =
+        ran(sandbox, "my-reward", &["plugin", "run", ".", "--scenario", "tests/ranks.toml", "--json"], 0);
+    let scored: serde_json::Value = serde_json::from_str(&scored).expect("JSON");
+    assert_eq!(scored["rewards"], serde_json::json!([1.0, 0.5, 0.0]));
+    ran(sandbox, "my-reward", &["plugin", "build"], 0);
+    let (checked, _) = ran(sandbox, "my-reward", &["plugin", "check", "--json"], 0);
+    let checked: serde_json::Value = serde_json::from_str(&checked).expect("JSON");
+    assert_eq!((&checked["world"], &checked["accepted"]), (&"reward".into(), &true.into()));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod drafts;
 mod first_minutes;
+mod rewards;
 
 use common::{Printed, Sandbox};
 use expect_test::{Expect, expect};

@@ -14,4 +14,5 @@ mod plugins;
 mod server;
 mod snapshots;
 mod spans;
+mod statistics;
 mod wire;

@@ -50,7 +50,7 @@ fn to_text(report: &Report, session: &Session) -> String {
             );
             label = "";
         }
-        text += &format!("  exports    {}\n", found.exports.join(", "));
+        text += &format!("  exports    {}: a {}\n", found.exports.join(", "), report.world);
         text += &format!(
             "  inside     {} core instances, {} KiB of memory at the start: a {} guest\n",
             found.core_instances,
@@ -104,6 +104,7 @@ fn to_json(report: &Report) -> serde_json::Value {
             "grants": manifest.grants().names(),
         })),
         "imports": imports.collect::<Vec<_>>(),
+        "world": report.world.name(),
         "exports": report.inspection.as_ref().map(|found| &found.exports),
         "core_instances": report.inspection.as_ref().map(|found| found.core_instances),
         "class": report.inspection.as_ref().map(|found| GuestClass::of(found).name()),

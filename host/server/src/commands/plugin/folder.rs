@@ -6,7 +6,7 @@ use std::{
     time::SystemTime,
 };
 
-use orion_host::scripted::Scenario;
+use orion_host::scripted::ScenarioError;
 
 use crate::{
     authoring::build::{MANIFEST, read_manifest},
@@ -35,7 +35,10 @@ pub(super) fn component(folder: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// All scenarios with their files, by name.
-pub(super) fn scenarios(folder: &Path) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
+pub(super) fn scenarios<T>(
+    folder: &Path,
+    read: impl Fn(&Path) -> Result<T, ScenarioError>,
+) -> Result<Vec<(PathBuf, T)>, Failure> {
     let place = folder.join(SCENARIOS);
     let paths = if place.is_dir() {
         files(&place, "toml").attempt(format!("listing `{}`", place.display()))?
@@ -49,7 +52,7 @@ pub(super) fn scenarios(folder: &Path) -> Result<Vec<(PathBuf, Scenario)>, Failu
     paths
         .into_iter()
         .map(|path| {
-            let scenario = Scenario::read(&path).attempt(format!("reading `{}`", path.display()))?;
+            let scenario = read(&path).attempt(format!("reading `{}`", path.display()))?;
             Ok((path, scenario))
         })
         .collect()

@@ -83,6 +83,8 @@ fn short(version: &str) -> &str {
 /// How a plugin stands, in a few words.
 fn state(name: &str, plugin: &Plugin) -> &'static str {
     match (&plugin.strategy, &plugin.refusal) {
+        (None, None) if plugin.reward.is_some() => "a reward",
+        (None, Some(_)) if plugin.reward.is_some() => "a reward, old version",
         (None, _) => "refused",
         (Some(_), Some(_)) => "old version",
         (Some(_), None) if orion_bundle::component(name).is_some() => "in place of the standard one",
@@ -92,13 +94,16 @@ fn state(name: &str, plugin: &Plugin) -> &'static str {
 
 fn to_json(name: &str, plugin: &Plugin) -> serde_json::Value {
     let strategy = plugin.strategy.as_deref();
-    let manifest = strategy.and_then(|strategy| strategy.manifest());
+    let reward = plugin.reward.as_deref();
+    let component = strategy.map(|strategy| strategy.component_sha256());
+    let manifest = plugin.served_manifest();
     serde_json::json!({
         "name": name,
         "state": state(name, plugin),
         "manifest": plugin.manifest,
-        "version": strategy.map(|strategy| strategy.version()),
-        "component_sha256": strategy.map(|strategy| strategy.component_sha256()),
+        "world": manifest.map(|manifest| manifest.world().name()),
+        "version": plugin.version(),
+        "component_sha256": component.or_else(|| reward.map(|reward| reward.component_sha256())),
         "grants": manifest.map(|manifest| manifest.grants().names()),
         "signer": plugin.signer.as_ref().map(|signer| &signer.name),
         "refused": plugin.refusal.as_ref().map(|refusal| refusal.to_string()),
@@ -110,10 +115,9 @@ fn to_text(plugins: &Plugins, session: &Session) -> String {
     let terminal = &session.terminal;
     let mut text = String::new();
     for (name, plugin) in plugins {
-        let strategy = plugin.strategy.as_deref();
-        let version = strategy.map_or("", |strategy| short(strategy.version()));
+        let version = plugin.version().map_or("", short);
         text.push_str(&format!("{}  {}  {version}\n", terminal.ink(Ink::Strong, name), state(name, plugin)));
-        if let Some(manifest) = strategy.and_then(|strategy| strategy.manifest()) {
+        if let Some(manifest) = plugin.served_manifest().filter(|_| plugin.strategy.is_some()) {
             let grants = manifest.grants().names();
             let granted = if grants.is_empty() { "nothing".to_owned() } else { grants.join(", ") };
             text.push_str(&format!("  granted {granted}\n"));

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use orion_host::{
     TraceFile,
+    contract::World,
     scripted::{Checked, Difference, Scenario},
 };
 use similar::{ChangeTag, TextDiff};
 
-use super::{folder, load, update};
+use super::{folder, load, load_draft, update};
 use crate::{
     Verdict,
     args::PluginTestArgs,
@@ -38,13 +39,24 @@ impl Tested {
 
 pub(super) fn run(args: &PluginTestArgs, session: &Session) -> Result<Verdict, Failure> {
     let terminal = &session.terminal;
-    let scenarios = chosen(folder::scenarios(&args.folder)?, &args.only)?;
+    if super::world_of(args.component.as_deref().unwrap_or(&args.folder))? == World::Reward {
+        return super::rewards::test(args, session);
+    }
+    let scenarios =
+        chosen(folder::scenarios(&args.folder, Scenario::read)?, &args.only, |scenario| &scenario.name)?;
+    let engine = Engine::for_author(session, &[], &args.folder)?;
     let component = match &args.component {
-        Some(file) => file.clone(),
-        None => own_component(&args.folder, session)?,
+        Some(file) => Some(file.clone()),
+        // A recording is of a component that can be replayed.
+        None if args.built || args.traces.is_some() || !is_buildable(&args.folder)? => {
+            Some(own_component(&args.folder, session)?)
+        }
+        None => None,
     };
-    let engine = Engine::new(session, &[])?;
-    let strategy = load(&engine, &component, session)?;
+    let strategy = match &component {
+        Some(file) => load(&engine, file, session)?,
+        None => load_draft(&engine, &args.folder, session)?,
+    };
     let mut tested = Vec::with_capacity(scenarios.len());
     for (path, scenario) in scenarios {
         let checked =
@@ -52,7 +64,7 @@ pub(super) fn run(args: &PluginTestArgs, session: &Session) -> Result<Verdict, F
         if let Some(place) = &args.traces {
             std::fs::create_dir_all(place).attempt(format!("creating `{}`", place.display()))?;
             let (outcome, recording) = (checked.outcome.clone(), checked.recording.clone());
-            TraceFile::new(&strategy, Some(&component), outcome, recording)
+            TraceFile::new(&strategy, component.as_deref(), outcome, recording)
                 .write(&place.join(format!("{}.trace.json", scenario.name)))
                 .attempt("recording the search")?;
         }
@@ -69,24 +81,27 @@ pub(super) fn run(args: &PluginTestArgs, session: &Session) -> Result<Verdict, F
 }
 
 /// The scenarios of these names; all, without names.
-fn chosen(scenarios: Vec<(PathBuf, Scenario)>, only: &[String]) -> Result<Vec<(PathBuf, Scenario)>, Failure> {
-    if let Some(unknown) = only.iter().find(|name| scenarios.iter().all(|(_, known)| known.name != **name)) {
-        let names: Vec<&str> = scenarios.iter().map(|(_, scenario)| scenario.name.as_str()).collect();
+pub(super) fn chosen<T>(
+    scenarios: Vec<(PathBuf, T)>,
+    only: &[String],
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<(PathBuf, T)>, Failure> {
+    if let Some(unknown) =
+        only.iter().find(|wanted| scenarios.iter().all(|(_, known)| name(known) != **wanted))
+    {
+        let names: Vec<&str> = scenarios.iter().map(|(_, scenario)| name(scenario)).collect();
         return Err(Failure::new(format!("choosing scenario `{unknown}`: there is none of that name"))
             .hint(format!("there are {}", names.join(", "))));
     }
-    Ok(scenarios
-        .into_iter()
-        .filter(|(_, scenario)| only.is_empty() || only.contains(&scenario.name))
-        .collect())
+    let is_chosen = |scenario: &T| only.is_empty() || only.iter().any(|wanted| wanted == name(scenario));
+    Ok(scenarios.into_iter().filter(|(_, scenario)| is_chosen(scenario)).collect())
 }
 
 /// The folder's component, built anew where a source is newer and the manifest says from which language.
-fn own_component(place: &Path, session: &Session) -> Result<PathBuf, Failure> {
+pub(super) fn own_component(place: &Path, session: &Session) -> Result<PathBuf, Failure> {
     let component = folder::component(place)?;
     let newer = folder::newer_source(place, &component);
-    let is_buildable = place.join(MANIFEST).is_file() && read_manifest(place)?.language().is_some();
-    if is_buildable && (newer.is_some() || !component.is_file()) {
+    if is_buildable(place)? && (newer.is_some() || !component.is_file()) {
         build(place, session.places.toolchains(), &session.terminal)?;
     } else if !component.is_file() {
         return Err(Failure::new(format!("testing `{}`: it is not built yet", component.display()))
@@ -99,6 +114,11 @@ fn own_component(place: &Path, session: &Session) -> Result<PathBuf, Failure> {
         ));
     }
     Ok(component)
+}
+
+/// Whether a folder's manifest says how its component is made.
+pub(super) fn is_buildable(place: &Path) -> Result<bool, Failure> {
+    Ok(place.join(MANIFEST).is_file() && read_manifest(place)?.language().is_some())
 }
 
 fn to_json(tested: &Tested) -> serde_json::Value {
@@ -122,27 +142,20 @@ fn to_text(tested: &[Tested], terminal: &Terminal) -> String {
         push(&mut text, one, terminal);
     }
     let failed = tested.iter().filter(|one| !one.holds()).count();
-    let verdict = match failed {
-        0 => terminal.ink(Ink::Good, "all hold"),
-        _ => terminal.ink(Ink::Bad, &format!("{failed} failed")),
-    };
-    text.push_str(&format!("{}: {verdict}\n", counted(tested.len(), "scenario", "scenarios")));
+    push_summary(&mut text, tested.len(), failed, terminal);
     text
 }
 
 fn push(text: &mut String, tested: &Tested, terminal: &Terminal) {
     let checked = &tested.checked;
-    let (word, ink) = match (tested.holds(), tested.is_written) {
-        (true, false) => ("ok  ", Ink::Good),
-        (true, true) => ("new ", Ink::Good),
-        (false, _) => ("FAIL", Ink::Bad),
-    };
-    let name = &tested.scenario.name;
-    let room = terminal.width().saturating_sub(name.chars().count() + 8);
-    let about = fitted(&tested.scenario.scripts.about, room);
-    let line = format!("{} {name}  {}", terminal.ink(ink, word), terminal.ink(Ink::Faint, &about));
-    text.push_str(line.trim_end());
-    text.push('\n');
+    push_verdict(
+        text,
+        &tested.scenario.name,
+        &tested.scenario.scripts.about,
+        tested.holds(),
+        tested.is_written,
+        terminal,
+    );
     for difference in &checked.differences {
         push_difference(text, difference, terminal);
     }
@@ -156,6 +169,36 @@ fn push(text: &mut String, tested: &Tested, terminal: &Terminal) {
             text.push_str(&format!("     {}\n", terminal.ink(Ink::Bad, failure_line)));
         }
     }
+}
+
+/// One scenario's line.
+pub(super) fn push_verdict(
+    text: &mut String,
+    name: &str,
+    about: &str,
+    holds: bool,
+    is_written: bool,
+    terminal: &Terminal,
+) {
+    let (word, ink) = match (holds, is_written) {
+        (true, false) => ("ok  ", Ink::Good),
+        (true, true) => ("new ", Ink::Good),
+        (false, _) => ("FAIL", Ink::Bad),
+    };
+    let room = terminal.width().saturating_sub(name.chars().count() + 8);
+    let line =
+        format!("{} {name}  {}", terminal.ink(ink, word), terminal.ink(Ink::Faint, &fitted(about, room)));
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// The last line.
+pub(super) fn push_summary(text: &mut String, scenarios: usize, failed: usize, terminal: &Terminal) {
+    let verdict = match failed {
+        0 => terminal.ink(Ink::Good, "all hold"),
+        _ => terminal.ink(Ink::Bad, &format!("{failed} failed")),
+    };
+    text.push_str(&format!("{}: {verdict}\n", counted(scenarios, "scenario", "scenarios")));
 }
 
 /// What was expected (`-`) and what came (`+`), with a few equal lines around.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use orion_host::scripted::{Expectations, ExpectedBranch, Maybe};
+use orion_host::scripted::{Expectations, ExpectedBranch, ExpectedScores, Maybe};
 use serde::Serialize;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Value};
 
@@ -16,6 +16,28 @@ pub(super) fn write(path: &Path, expected: &Expectations, actual: &Expectations)
     if !apply(&mut document, expected, actual) {
         return Ok(false);
     }
+    std::fs::write(path, document.to_string()).attempt(attempted())?;
+    Ok(true)
+}
+
+/// As [`write`], for the rewards that came into a scenario without expectations or with a mark.
+pub(super) fn write_rewards(
+    path: &Path,
+    expected: &ExpectedScores,
+    rewards: &[f32],
+) -> Result<bool, Failure> {
+    if *expected != ExpectedScores::default() && !expected.rewards.is_marked() {
+        return Ok(false);
+    }
+    let attempted = || format!("updating `{}`", path.display());
+    let text = std::fs::read_to_string(path).attempt(attempted())?;
+    let mut document: DocumentMut = text.parse().attempt(attempted())?;
+    let table = document.entry("expect").or_insert_with(|| Item::Table(Table::new()));
+    let Some(table) = table.as_table_like_mut() else { return Ok(false) };
+    // Through text: the shortest decimal that is this float.
+    let decimal =
+        |reward: &f32| reward.to_string().parse::<f64>().map_or_else(|_| Value::from(""), Value::from);
+    table.insert("rewards", Item::Value(Value::Array(rewards.iter().map(decimal).collect())));
     std::fs::write(path, document.to_string()).attempt(attempted())?;
     Ok(true)
 }
