@@ -10,7 +10,7 @@ use crate::files;
 use crate::mapped::{Draft, FileKind, Head, Mapped};
 use crate::phase::{Hook, Phase};
 use crate::vectors::{Segment, SegmentEntry};
-use orion_kernels::{BYTES_STEP, byte_dots};
+use orion_kernels::{BYTES_STEP, byte_dots, byte_dots_of};
 use std::ops::Range;
 use std::path::Path;
 
@@ -88,11 +88,21 @@ impl Codes {
         }
     }
 
-    /// The score of one row against a query.
-    pub(crate) fn score(&self, query: &Coded, row: usize) -> f32 {
-        let mut sum = [0];
-        byte_dots(&query.codes, self.rows(row..row + 1), &mut sum);
-        sum[0] as f32 * (query.scale * self.scales()[row])
+    /// Gives `found` each of some rows, which must exist, with its score against a query; `sums` is space.
+    pub(crate) fn scores_of(
+        &self,
+        query: &Coded,
+        rows: &[u32],
+        sums: &mut Vec<i32>,
+        mut found: impl FnMut(u32, f32),
+    ) {
+        sums.clear();
+        sums.resize(rows.len(), 0);
+        byte_dots_of(&query.codes, self.rows(0..self.rows), rows, sums);
+        let scales = self.scales();
+        for (&row, &sum) in rows.iter().zip(&*sums) {
+            found(row, sum as f32 * (query.scale * scales[row as usize]));
+        }
     }
 
     /// The score of one row against another.

@@ -132,7 +132,7 @@ impl<'a> glue::SearchStrategy<'a, Place, &'a Coded> for Way {
         _: &'a DefaultContext,
         query: &'a Coded,
     ) -> std::result::Result<Towards<'a>, Infallible> {
-        Ok(Towards { place, query: query.clone() })
+        Ok(Towards::new(place, query.clone()))
     }
 }
 
@@ -147,7 +147,7 @@ impl<'a> glue::InsertStrategy<'a, Place, u32> for Way {
         _: &'a DefaultContext,
         row: u32,
     ) -> std::result::Result<Towards<'a>, Infallible> {
-        Ok(Towards { place, query: place.codes.coded(row as usize) })
+        Ok(Towards::new(place, place.codes.coded(row as usize)))
     }
 
     fn prune_strategy(&self) -> Self {
@@ -173,11 +173,14 @@ impl glue::PruneStrategy<Place> for Way {
 struct Towards<'a> {
     place: &'a Place,
     query: Coded,
+    /// Space for the rows that are met at one step, and for their sums.
+    met: Vec<u32>,
+    sums: Vec<i32>,
 }
 
-impl Towards<'_> {
-    fn distance(&self, row: u32) -> f32 {
-        1.0 - self.place.codes.score(&self.query, row as usize)
+impl<'a> Towards<'a> {
+    fn new(place: &'a Place, query: Coded) -> Self {
+        Self { place, query, met: Vec::new(), sums: Vec::new() }
     }
 }
 
@@ -194,9 +197,8 @@ impl glue::SearchAccessor for Towards<'_> {
     where
         F: FnMut(u32, f32) + Send,
     {
-        for &start in &self.place.starts {
-            found(start, self.distance(start));
-        }
+        let Self { place, query, sums, .. } = self;
+        place.codes.scores_of(query, &place.starts, sums, |row, score| found(row, 1.0 - score));
         ready(Ok(()))
     }
 
@@ -211,16 +213,16 @@ impl glue::SearchAccessor for Towards<'_> {
         P: glue::HybridPredicate<u32> + Send + Sync,
         F: FnMut(u32, f32) + Send,
     {
-        let count = self.place.codes.len();
+        let Self { place, query, met, sums } = self;
+        let count = place.codes.len();
+        met.clear();
         for row in rows {
-            self.place.links.with(row, |neighbours| {
-                for &neighbour in neighbours {
-                    if (neighbour as usize) < count && is_new.eval_mut(&neighbour) {
-                        found(neighbour, self.distance(neighbour));
-                    }
-                }
+            place.links.with(row, |neighbours| {
+                let real = neighbours.iter().filter(|&&neighbour| (neighbour as usize) < count);
+                met.extend(real.filter(|neighbour| is_new.eval_mut(neighbour)));
             });
         }
+        place.codes.scores_of(query, met, sums, |row, score| found(row, 1.0 - score));
         ready(Ok(()))
     }
 }

@@ -38,7 +38,7 @@ pub use activations::{exp, exp_in_place, gelu_in_place, silu_mul, softmax_in_pla
 pub use attention::{AttentionShape, attend_row, bidirectional_attention, rotate_half_in_place};
 pub use block_linear::{BlockRows, SharedBytes};
 pub use blocks::{BlockFormat, quantise_blocks, scale_that_is_not_finite, widen_blocks};
-pub use bytes::{BYTES_STEP, byte_dots};
+pub use bytes::{BYTES_STEP, byte_dots, byte_dots_of};
 pub use cached::{CacheSegment, attend_rows, push_position};
 pub use dots::{add_in_place, axpy, dot, dot_many};
 pub use lanes::cpu_level;
