@@ -132,7 +132,8 @@ def main() -> None:
                     print(f"a round over {count}", file=sys.stderr)
                     measured[count].append(round_of(listen[:count], questions))
         finally:
-            for child in children:
+            # The database last: it waits for those who are connected.
+            for child in reversed(children):
                 child.terminate()
                 child.wait()
     shown = {"questions": len(questions), "clients": CLIENTS, "rounds": ROUNDS, "cores": os.cpu_count(), "same_answers": same}
