@@ -358,9 +358,12 @@ pub fn cut_texts(value: &mut Value, longest: usize) -> bool {
             }
             None => false,
         },
-        Value::Array(items) => items.iter_mut().fold(false, |was, item| cut_texts(item, longest) || was),
+        // Counted to the end: every text is cut, not only the first.
+        Value::Array(items) => {
+            items.iter_mut().map(|item| cut_texts(item, longest)).filter(|was| *was).count() != 0
+        }
         Value::Object(members) => {
-            members.values_mut().fold(false, |was, member| cut_texts(member, longest) || was)
+            members.values_mut().map(|member| cut_texts(member, longest)).filter(|was| *was).count() != 0
         }
         _ => false,
     }
