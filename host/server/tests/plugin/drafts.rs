@@ -135,5 +135,5 @@ def search(request):
     let broken = strategy.replace("def describe", "NOTHING = {}[\"frost\"]\n\n\ndef describe");
     fs::write(sandbox.path().join("modules/strategy.py"), broken).expect("a source");
     let (_, said) = ran(&sandbox, "modules", &["plugin", "run", ".", "--query", "x"], 2);
-    assert!(said.contains("it last logged: KeyError: 'frost' (strategy.py:12)"), "{said}");
+    assert!(said.contains("it last logged: KeyError: 'frost' (strategy.py:13)"), "{said}");
 }
