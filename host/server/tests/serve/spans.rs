@@ -133,7 +133,7 @@ fn a_search_is_written_down_with_its_turns_and_calls() {
     assert!(calls.iter().any(|call| call.name == "retrieval.search"), "{names:?}");
     assert!(calls.iter().any(|call| call.name == "policy.propose"), "{names:?}");
     let is_in_a_turn = |call: &&&Span| turns.iter().any(|turn| turn.span_id == call.parent_span_id);
-    assert!(calls.iter().any(|call| is_in_a_turn(&call)), "{names:?}");
+    assert!(calls.iter().any(is_in_a_turn), "{names:?}");
     assert_eq!(own.len(), 2 + turns.len() + calls.len(), "{names:?}");
     // Whatever is below another lies within it, and the sums are the reply's.
     for span in &own {
