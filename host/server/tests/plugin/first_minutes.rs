@@ -176,7 +176,7 @@ fn a_strategy_in_rust() {
             "orion:search/types@0.1.0 orion:search/retrieval@0.1.0 orion:search/trace@0.1.0 orion:search/log@0.1.0 orion:search/about@0.1.0"
         ],
         &expect![
-            "wasm trap: wasm `unreachable` instruction executed; it last logged: the plugin panicked: panicked at src/lib.rs:28:9: no frost"
+            "wasm trap: wasm `unreachable` instruction executed; it last logged: the plugin panicked: panicked at src/lib.rs:30:17: no frost"
         ],
     );
     // The draft keeps line tables: every frame of the author's is named with its line, inlined or not.
