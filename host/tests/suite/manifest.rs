@@ -63,7 +63,7 @@ fn complaints_name_line_field_expected_and_got() {
         ),
         (
             "grant = []",
-            "line 4: field: expected one of `name`, `component`, `contract`, `grants`, `limits`, `parameters`, `build`, got `grant`",
+            "line 4: field: expected one of `name`, `component`, `contract`, `world`, `grants`, `limits`, `parameters`, `build`, got `grant`",
         ),
         ("[limits]\nfuel = -1", "line 5: limits.fuel: expected a whole number of at least 1, got `-1`"),
         ("[limits]\nfuel = 0", "line 5: limits.fuel: expected a whole number of at least 1, got `0`"),

@@ -69,9 +69,8 @@ fn world_of(path: &Path) -> Result<World, Failure> {
     if let Some(manifest) = Manifest::beside(path).attempt(attempted())? {
         return Ok(manifest.world());
     }
-    let bytes = fs::read(path).attempt(attempted())?;
     // What cannot be read is for the loader to refuse.
-    let found = inspect(&bytes).unwrap_or_default();
+    let found = fs::read(path).ok().and_then(|bytes| inspect(&bytes).ok()).unwrap_or_default();
     Ok(World::of_exports(found.exports.iter().map(String::as_str)).unwrap_or(World::Strategy))
 }
 
