@@ -183,7 +183,8 @@ fn a_strategy_in_rust() {
     let (_, said) =
         ran(&sandbox, "my-search", &["plugin", "run", ".", "--index", "notes", "--query", "break"], 0);
     let said = &said[said.find("warning: panic").unwrap_or_default()..];
-    let own: Vec<&str> = said.lines().filter(|line| line.contains("src/lib.rs")).collect();
+    let own: Vec<&str> =
+        said.lines().filter(|line| line.contains("src/lib.rs")).map(str::trim_start).collect();
     expect![[r#"
           at src/lib.rs:30:17
           in third at src/lib.rs:30:17
