@@ -7,35 +7,16 @@
 //! proposes `children` candidates of `tokens` tokens, each candidate reads a response, and `beam` of them survive. The
 //! peer is called with the same numbers after ours has ended, and prints the same keys. Prints one JSON object.
 
-use std::future::Future;
+#[path = "support/waiting.rs"]
+mod waiting;
+
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Instant;
 
 use orion_policy::{NodeId, Policy, PolicyOptions, Sampling, Segment, Session, Snippet, Source};
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut pinned = pin!(future);
-    loop {
-        if let Poll::Ready(value) = pinned.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return value;
-        }
-        std::thread::park();
-    }
-}
+use waiting::block_on;
 
 /// Numbers of the loads, under the names of their options.
 struct Loads(Vec<(&'static str, u32)>);

@@ -8,12 +8,9 @@
 
 #[path = "support/shapes.rs"]
 mod shapes;
+#[path = "support/waiting.rs"]
+mod waiting;
 
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Instant;
 
 use orion_kernels::{Packed, Precision, Threads, linear};
@@ -22,24 +19,7 @@ use orion_policy::{
     random_checkpoint_in, tiny_policy,
 };
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut pinned = pin!(future);
-    loop {
-        if let Poll::Ready(value) = pinned.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return value;
-        }
-        std::thread::park();
-    }
-}
+use waiting::block_on;
 
 /// Bytes of a weight of the product that bandwidth is measured with: f16, as those of the policy that ships.
 const WEIGHT_BYTES: usize = 2;

@@ -6,14 +6,11 @@
 
 #[path = "support/shapes.rs"]
 mod shapes;
+#[path = "support/waiting.rs"]
+mod waiting;
 
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 use std::time::Instant;
 
 use orion_policy::{
@@ -22,27 +19,10 @@ use orion_policy::{
 };
 use serde_json::{Value, json};
 
+use waiting::block_on;
+
 /// A failure of any kind, as text for the record.
 type Outcome<T> = Result<T, String>;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut pinned = pin!(future);
-    loop {
-        if let Poll::Ready(value) = pinned.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return value;
-        }
-        std::thread::park();
-    }
-}
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
