@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::logistic::FallingLogistic;
 use crate::measures::{area_under_curve, mean};
 
 /// One turn of a search.
@@ -49,6 +50,10 @@ pub struct Behaviour {
     /// last turn does not; 0.5 is chance. `None` where none, or all, succeed, or none said how sure it was.
     #[serde(default)]
     pub confidence_auc: Option<f64>,
+    /// The chance that the last turn succeeds, as a curve over the negative natural logarithm of the confidence. For `beam`,
+    /// whose confidence is one over a perplexity, this is what a checkpoint's `self_assessment` takes.
+    #[serde(default)]
+    pub confidence_fit: Option<FallingLogistic>,
     /// How many episodes were looked at.
     pub episodes: u64,
 }
@@ -61,6 +66,7 @@ pub fn describe(episodes: &[Episode], success_cut: u32) -> Behaviour {
         .map(|turn| turn.query.split_whitespace().count() as f64)
         .collect();
     lengths.sort_by(f64::total_cmp);
+    let ends = ends(episodes, success_cut);
     let backtracked = episodes.iter().filter(|episode| backtracks(episode)).count() as f64;
     Behaviour {
         turn_wise_success: turn_wise_success(episodes, success_cut),
@@ -69,20 +75,26 @@ pub fn describe(episodes: &[Episode], success_cut: u32) -> Behaviour {
         mean_query_words: mean(&lengths),
         median_query_words: median(&lengths),
         query_words_quartiles: quartiles(&lengths),
-        confidence_auc: confidence_auc(episodes, success_cut),
+        confidence_auc: area_under_curve(&sure_of(&ends, true), &sure_of(&ends, false)),
+        confidence_fit: FallingLogistic::fit(
+            &ends.iter().map(|(sure, succeeded)| (-sure.ln(), *succeeded)).collect::<Vec<_>>(),
+        ),
         episodes: episodes.len() as u64,
     }
 }
 
-fn confidence_auc(episodes: &[Episode], success_cut: u32) -> Option<f64> {
-    let sure = |succeeded: bool| -> Vec<f64> {
-        let ended = |episode: &&Episode| {
-            let rank = episode.turns.last().and_then(|turn| turn.best_rank);
-            rank.is_some_and(|rank| rank <= success_cut) == succeeded
-        };
-        episodes.iter().filter(ended).filter_map(|episode| episode.confidence.map(f64::from)).collect()
+/// How sure each episode was that said so, and whether its last turn succeeds.
+fn ends(episodes: &[Episode], success_cut: u32) -> Vec<(f64, bool)> {
+    let end = |episode: &Episode| {
+        let rank = episode.turns.last().and_then(|turn| turn.best_rank);
+        let succeeded = rank.is_some_and(|rank| rank <= success_cut);
+        episode.confidence.map(|sure| (f64::from(sure), succeeded))
     };
-    area_under_curve(&sure(true), &sure(false))
+    episodes.iter().filter_map(end).collect()
+}
+
+fn sure_of(ends: &[(f64, bool)], succeeded: bool) -> Vec<f64> {
+    ends.iter().filter(|end| end.1 == succeeded).map(|end| end.0).collect()
 }
 
 /// Turn (0-based) of the first success.

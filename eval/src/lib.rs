@@ -18,6 +18,7 @@ pub mod dataset;
 mod error;
 pub mod import;
 mod lines;
+pub mod logistic;
 pub mod measures;
 pub mod plots;
 pub mod run;

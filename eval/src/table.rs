@@ -159,7 +159,7 @@ fn behaviour_note(system: &str, behaviour: &Behaviour) -> String {
     let successes = if turns.is_empty() { "none".to_owned() } else { format!("{} %", turns.join(" / ")) };
     format!(
         "{system}: successes first at turn 1, 2, … {successes}; rank stagnation {:.0} %; backtracking {:.0} %; {:.1} words a \
-         query (median {:.0}){}.",
+         query (median {:.0}){}{}.",
         behaviour.rank_stagnation * 100.0,
         behaviour.backtracking * 100.0,
         behaviour.mean_query_words,
@@ -167,6 +167,10 @@ fn behaviour_note(system: &str, behaviour: &Behaviour) -> String {
         behaviour
             .confidence_auc
             .map_or_else(String::new, |auc| format!("; confidence tells success with AUC {auc:.2}")),
+        behaviour.confidence_fit.map_or_else(String::new, |fit| format!(
+            " (one half at a negative logarithm of {:.2}, width {:.2})",
+            fit.middle, fit.width
+        )),
     )
 }
 

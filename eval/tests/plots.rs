@@ -46,6 +46,7 @@ fn moved() -> Behaviour {
         median_query_words: 6.0,
         query_words_quartiles: [2.0, 4.0, 6.0, 8.0, 12.0],
         confidence_auc: None,
+        confidence_fit: None,
         episodes: 2,
     }
 }

@@ -128,4 +128,19 @@ fn confidence_is_worth_how_often_it_tells_success() {
         [sure(&[50, 3], 0.9), sure(&[2], 0.4), sure(&[2, 60], 0.5), sure(&[0], 0.4), episode(&[1])];
     assert_eq!(describe(&episodes, 10).confidence_auc, Some(0.625));
     assert_eq!(describe(&episodes[..2], 10).confidence_auc, None);
+    assert_eq!(describe(&episodes[..2], 10).confidence_fit, None);
+    // No falling curve is likelier than any other: among the sure as many succeed as among the unsure.
+    let even = [sure(&[3], 0.9), sure(&[60], 0.9), sure(&[3], 0.4), sure(&[60], 0.4)];
+    assert_eq!(describe(&even, 10).confidence_fit, None);
+    // Three of four succeed at 1/e, one of four at 1/e^3: odds of 3 and of 1/3, so one half at 2 and width 1/ln 3.
+    let shares = |log: f32, successes: usize| {
+        (0..4).map(move |place| sure(&[if place < successes { 1 } else { 60 }], (-log).exp()))
+    };
+    let episodes: Vec<Episode> = shares(1.0, 3).chain(shares(3.0, 1)).collect();
+    let fit = describe(&episodes, 10).confidence_fit.unwrap();
+    assert!((fit.middle - 2.0).abs() < 1e-5 && (fit.width - 1.0 / 3.0_f64.ln()).abs() < 1e-5, "{fit:?}");
+    assert!((fit.chance(1.0) - 0.75).abs() < 1e-5 && (fit.chance(3.0) - 0.25).abs() < 1e-5);
+    // Thresholds that tell all are no curve.
+    let told = [sure(&[1], 0.9), sure(&[60], 0.4)];
+    assert_eq!(describe(&told, 10).confidence_fit, None);
 }

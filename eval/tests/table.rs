@@ -43,6 +43,7 @@ fn table() -> TableA {
             median_query_words: 6.0,
             query_words_quartiles: [2.0, 4.0, 6.0, 8.0, 12.0],
             confidence_auc: Some(0.697),
+            confidence_fit: None,
             episodes: 300,
         }),
         ..row("beam", 0.751)

@@ -5,11 +5,21 @@
 use orion_policy::{NodeId, Policy, PolicyError, Session};
 
 use crate::contract::{Candidate, JudgedText, Node, Retriever, Sampling, Segment};
+use crate::self_assessment::SelfAssessment;
 use crate::services::{BoxFuture, Generate, GenerateSession, Metered, ServiceError, Usage};
 
 impl Generate for Policy {
     fn session(&self) -> Box<dyn GenerateSession> {
         Box::new(LocalSession(Policy::session(self)))
+    }
+
+    fn self_assessment(&self) -> SelfAssessment {
+        let uncalibrated = SelfAssessment::default();
+        self.describe().format.self_assessment.map_or(uncalibrated.clone(), |measured| SelfAssessment {
+            middle_log_perplexity: measured.middle_log_perplexity,
+            log_perplexity_width: measured.log_perplexity_width,
+            ..uncalibrated
+        })
     }
 }
 

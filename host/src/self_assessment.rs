@@ -2,7 +2,8 @@
 //!
 //! With a policy it is the perplexity of the relevance sentence of "Think Before You Retrieve" after the node that read
 //! the hits; without one (or without a node) it is the cosine between user query and best hits. Both are mapped to
-//! [0, 1] by the parameters here, which a caller calibrates on a dev split.
+//! [0, 1] by the parameters here. A checkpoint whose perplexities were measured on a dev split says what they mean in its
+//! `orion.json`; `orion eval` fits the two numbers.
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Node, Turn};

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::contract::{Candidate, Document, Error, Hit, JudgedText, Node, Query, Sampling, Segment, Turn};
+use crate::self_assessment::SelfAssessment;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -98,6 +99,11 @@ pub trait Retrieve: Send + Sync {
 pub trait Generate: Send + Sync {
     /// A session without nodes. Dropping it cancels its work and frees its nodes.
     fn session(&self) -> Box<dyn GenerateSession>;
+
+    /// How its perplexities become qualities, where no other judge is given.
+    fn self_assessment(&self) -> SelfAssessment {
+        SelfAssessment::default()
+    }
 }
 
 /// The policy as one search sees it. Nodes are names that this session gave out; an unknown one is `InvalidInput`.

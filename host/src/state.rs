@@ -147,15 +147,18 @@ impl SearchState {
     /// answers `unavailable`.
     pub(crate) fn new(limits: Limits, services: Option<&Services>, stop: Stop) -> Self {
         let judge: Option<Arc<dyn Judge>> = services.and_then(|services| services.feedback.clone());
-        let session =
-            services.and_then(|services| services.generate.as_ref()).map(|generate| generate.session());
+        let generate = services.and_then(|services| services.generate.as_ref());
+        let session = generate.map(|generate| generate.session());
+        let judge = judge.unwrap_or_else(|| {
+            Arc::new(generate.map(|generate| generate.self_assessment()).unwrap_or_default())
+        });
         Self {
             limiter: MemoryLimiter::new(limits.memory_bytes, limits.table_elements),
             limits,
             stop,
             retrieve: services.map(|services| services.retrieve.clone()),
             session: session.map(Arc::from),
-            judge: judge.unwrap_or_else(|| Arc::new(crate::self_assessment::SelfAssessment::default())),
+            judge,
             filter: None,
             spent: Spent::default(),
             nodes: Vec::new(),

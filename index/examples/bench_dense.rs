@@ -9,6 +9,10 @@
 //! dimensions and lie in clusters, with most of what tells them apart in 24 directions, as embeddings of text do.
 //! Recall is against exact search of the same index.
 
+#[path = "support/figures.rs"]
+mod figures;
+
+use figures::{Figures, Random, memory_mb, put, put_times};
 use orion_index::{DenseSearch, DenseSettings, Document, Index, IndexSettings, OpenOptions};
 use std::collections::BTreeSet;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -23,34 +27,6 @@ const LATENT: usize = 24;
 /// Vectors of one cluster, on average.
 const IN_A_CLUSTER: u64 = 1000;
 const QUERIES: u64 = 300;
-
-/// SplitMix64 (Steele et al. 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Sums of four uniform values, which are normal enough, with variance 1/3.
-    fn normal(&mut self) -> f32 {
-        let mut bits = self.next();
-        let mut sum = -2.0;
-        for _ in 0..4 {
-            sum += (bits & 0xFFFF) as f32 / 65_536.0;
-            bits >>= 16;
-        }
-        sum
-    }
-
-    fn normals(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.normal()).collect()
-    }
-}
 
 fn write(file: &Path, vectors: u64, queries: u64) -> Outcome<()> {
     let directions: Vec<Vec<f32>> =
@@ -79,13 +55,6 @@ fn read_vector(input: &mut impl Read) -> Outcome<Vec<f32>> {
     input.read_exact(&mut bytes)?;
     let (values, _) = bytes.as_chunks::<4>();
     Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
-}
-
-/// A line of what the system says of this process's memory, in MB.
-fn memory_mb(line: &str) -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let found = status.lines().find_map(|text| text.strip_prefix(line)?.trim().strip_suffix(" kB"));
-    found.and_then(|kilobytes| kilobytes.trim().parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
 fn run(search: DenseSearch, file: &Path, query_count: u64) -> Outcome<serde_json::Value> {
@@ -120,17 +89,14 @@ fn run(search: DenseSearch, file: &Path, query_count: u64) -> Outcome<serde_json
     for _ in 0..query_count {
         queries.push(read_vector(&mut input)?);
     }
-    let mut figures = serde_json::Map::new();
-    let mut put = |name: &str, value: f64| {
-        figures.insert(name.to_owned(), serde_json::json!((value * 10_000.0).round() / 10_000.0));
-    };
-    put("vectors", vectors as f64);
-    put("add_s", added_s);
-    put("commit_s", built_s - added_s);
-    put("build_vectors_per_s", vectors as f64 / built_s);
-    put("disk_mb", stats.disk_bytes as f64 / 1e6);
-    put("graph_vectors", stats.graph_vectors as f64);
-    put("build_peak_mb", memory_mb("VmHWM:"));
+    let mut figures = Figures::new();
+    put(&mut figures, "vectors", vectors as f64);
+    put(&mut figures, "add_s", added_s);
+    put(&mut figures, "commit_s", built_s - added_s);
+    put(&mut figures, "build_vectors_per_s", vectors as f64 / built_s);
+    put(&mut figures, "disk_mb", stats.disk_bytes as f64 / 1e6);
+    put(&mut figures, "graph_vectors", stats.graph_vectors as f64);
+    put(&mut figures, "build_peak_mb", memory_mb("VmHWM:"));
     for k in [10, 100] {
         let mut times = Vec::new();
         let (mut found_of_best, mut best_of_all) = (0, 0);
@@ -149,12 +115,10 @@ fn run(search: DenseSearch, file: &Path, query_count: u64) -> Outcome<serde_json
                 found_of_best += found.iter().filter(|hit| best.contains(&hit.id)).count();
             }
         }
-        times.sort_by(f64::total_cmp);
-        put(&format!("k{k}_p50_ms"), times[times.len() / 2]);
-        put(&format!("k{k}_p99_ms"), times[times.len() * 99 / 100]);
-        put(&format!("recall_at_{k}"), found_of_best as f64 / best_of_all as f64);
+        put_times(&mut figures, &format!("k{k}"), times);
+        put(&mut figures, &format!("recall_at_{k}"), found_of_best as f64 / best_of_all as f64);
     }
-    put("search_rss_mb", memory_mb("VmRSS:"));
+    put(&mut figures, "search_rss_mb", memory_mb("VmRSS:"));
     Ok(serde_json::Value::Object(figures))
 }
 

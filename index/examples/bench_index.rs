@@ -1,13 +1,17 @@
 //! How fast an index is built and searched, ours or tantivy alone, over a made-up collection.
 //!
 //! ```text
-//! cargo run --release -p orion-index --example bench_index -- [ours|tantivy] [DOCUMENTS] [QUERIES]
+//! cargo run --release -p orion-index --example bench_index -- [ours|codes|tantivy] [DOCUMENTS] [QUERIES]
 //! ```
 //! The last line of the output is one JSON object. Passages of 60 words are drawn from a vocabulary of 30,000 by Zipf's
 //! law, vectors of 384 from a normal distribution; both depend on the document's number alone. Encoding is left out:
-//! documents bring their vectors, and a query's vector is made from a hash. Dense search is exact here; `bench_dense` measures the
-//! other ways. The peer for the dense half is `tests/bench/index/peer.py`.
+//! documents bring their vectors, and a query's vector is made from a hash. Dense search is exact, or by codes of one byte
+//! a dimension; `bench_dense` measures what each way finds. The peer for the dense half is `tests/bench/index/peer.py`.
 
+#[path = "support/figures.rs"]
+mod figures;
+
+use figures::{Figures, Random, memory_mb, put, put_times};
 use orion_index::{
     DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, Language, Mode, OpenOptions, Query,
     Searcher,
@@ -28,35 +32,14 @@ const DIMENSIONS: usize = 384;
 const WORDS: usize = 60;
 const VOCABULARY: f64 = 30_000.0;
 
-/// SplitMix64 (Steele et al. 2014).
-struct Random(u64);
+/// A word; the logarithm of its rank is uniform, which is Zipf's law with exponent 1.
+fn word(random: &mut Random) -> String {
+    let unit = (random.next() >> 11) as f64 / (1_u64 << 53) as f64;
+    format!("w{}", VOCABULARY.powf(unit) as u64)
+}
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-
-    /// A word; the logarithm of its rank is uniform, which is Zipf's law with exponent 1.
-    fn word(&mut self) -> String {
-        format!("w{}", VOCABULARY.powf(self.unit()) as u64)
-    }
-
-    fn text(&mut self, words: usize) -> String {
-        (0..words).map(|_| self.word()).collect::<Vec<_>>().join(" ")
-    }
-
-    /// Sums of four uniform values are normal enough for a direction.
-    fn vector(&mut self) -> Vec<f32> {
-        (0..DIMENSIONS).map(|_| (0..4).map(|_| self.unit() as f32).sum::<f32>() - 2.0).collect()
-    }
+fn passage(random: &mut Random, words: usize) -> String {
+    (0..words).map(|_| word(random)).collect::<Vec<_>>().join(" ")
 }
 
 fn main() -> Outcome<()> {
@@ -64,20 +47,17 @@ fn main() -> Outcome<()> {
     let number = |place: usize, default: u64| arguments.get(place).map_or(Ok(default), |text| text.parse());
     let (documents, queries) = (number(1, 20_000)?, number(2, 300)?);
     let place = tempfile::tempdir()?;
-    let queries: Vec<String> = (0..queries).map(|query| Random(1 << 40 | query).text(6)).collect();
+    let queries: Vec<String> = (0..queries).map(|query| passage(&mut Random(1 << 40 | query), 6)).collect();
     let found = match arguments.first().map(String::as_str) {
-        None | Some("ours") => ours(place.path(), documents, &queries)?,
+        None | Some("ours") => ours(place.path(), DenseSearch::Exact, documents, &queries)?,
+        Some("codes") => ours(place.path(), DenseSearch::Quantised, documents, &queries)?,
         Some("tantivy") => tantivy_alone(place.path(), documents, &queries)?,
-        Some(other) => return Err(format!("engine: expected `ours` or `tantivy`, got `{other}`").into()),
+        Some(other) => {
+            return Err(format!("engine: expected `ours`, `codes` or `tantivy`, got `{other}`").into());
+        }
     };
     println!("{}", serde_json::Value::Object(found));
     Ok(())
-}
-
-type Figures = serde_json::Map<String, serde_json::Value>;
-
-fn put(figures: &mut Figures, name: &str, value: f64) {
-    figures.insert(name.to_owned(), serde_json::json!((value * 1000.0).round() / 1000.0));
 }
 
 /// Runs every query once to warm up and once timed; puts the median and the 99th percentile, in milliseconds.
@@ -97,23 +77,20 @@ fn time_queries(
             }
         }
     }
-    times.sort_by(f64::total_cmp);
-    put(figures, &format!("{name}_p50_ms"), times[times.len() / 2]);
-    put(figures, &format!("{name}_p99_ms"), times[times.len() * 99 / 100]);
+    put_times(figures, name, times);
     Ok(())
 }
 
-fn ours(place: &Path, documents: u64, queries: &[String]) -> Outcome<Figures> {
+fn ours(place: &Path, search: DenseSearch, documents: u64, queries: &[String]) -> Outcome<Figures> {
     let encoder = Embedder::new("made-up", DIMENSIONS, |texts| {
-        Ok(texts.iter().map(|text| Random(u64::from(crc32fast::hash(text.as_bytes()))).vector()).collect())
+        Ok(texts
+            .iter()
+            .map(|text| Random(u64::from(crc32fast::hash(text.as_bytes()))).normals(DIMENSIONS))
+            .collect())
     });
     let settings = IndexSettings {
         language: Language::English,
-        dense: Some(DenseSettings {
-            dimensions: DIMENSIONS,
-            search: DenseSearch::Exact,
-            ..DenseSettings::default()
-        }),
+        dense: Some(DenseSettings { dimensions: DIMENSIONS, search, ..DenseSettings::default() }),
         ..IndexSettings::default()
     };
     let options = OpenOptions { encoder: Some(encoder), ..OpenOptions::default() };
@@ -123,12 +100,15 @@ fn ours(place: &Path, documents: u64, queries: &[String]) -> Outcome<Figures> {
     let mut writer = index.writer()?;
     for number in 0..documents {
         let mut random = Random(number);
-        let text = random.text(WORDS);
-        let vector = Some(random.vector());
+        let text = passage(&mut random, WORDS);
+        let vector = Some(random.normals(DIMENSIONS));
         writer.add(Document { id: number.to_string(), text, vector, ..Document::default() })?;
     }
     writer.commit()?;
     put(&mut figures, "build_documents_per_s", documents as f64 / start.elapsed().as_secs_f64());
+    drop(writer);
+    put(&mut figures, "disk_mb", index.stats()?.disk_bytes as f64 / 1e6);
+    put(&mut figures, "build_peak_mb", memory_mb("VmHWM:"));
     let searcher = index.searcher();
     let ask = |searcher: &Searcher, text: &str, mode: Mode| -> Outcome<usize> {
         Ok(searcher.search(&[Query::new(text, mode)])?[0].len())
@@ -138,6 +118,7 @@ fn ours(place: &Path, documents: u64, queries: &[String]) -> Outcome<Figures> {
     {
         time_queries(&mut figures, name, queries, |text| ask(&searcher, text, mode))?;
     }
+    put(&mut figures, "search_rss_mb", memory_mb("VmRSS:"));
     Ok(figures)
 }
 
@@ -164,11 +145,12 @@ fn tantivy_alone(place: &Path, documents: u64, queries: &[String]) -> Outcome<Fi
     for number in 0..documents {
         let mut document = TantivyDocument::default();
         document.add_text(id, number.to_string());
-        document.add_text(text, Random(number).text(WORDS));
+        document.add_text(text, passage(&mut Random(number), WORDS));
         writer.add_document(document)?;
     }
     writer.commit()?;
     put(&mut figures, "build_documents_per_s", documents as f64 / start.elapsed().as_secs_f64());
+    put(&mut figures, "build_peak_mb", memory_mb("VmHWM:"));
     let searcher = index.reader()?.searcher();
     time_queries(&mut figures, "lexical", queries, |query| {
         let mut clauses: Vec<(Occur, Box<dyn TantivyQuery>)> = Vec::new();

@@ -119,10 +119,17 @@ fn model_metadata(config: &Config, name: &str) -> Vec<(String, Value)> {
 fn format_metadata(spec: &FormatSpec) -> Result<Vec<(String, Value)>> {
     let format = serde_json::to_value(spec.format)
         .map_err(|error| TrainError::content("orion.json", "a format with a name", error))?;
-    Ok(vec![
+    let mut all = vec![
         ("orion.format".into(), Value::String(format.as_str().unwrap_or("full").into())),
         ("orion.retriever_choice".into(), Value::Bool(spec.retriever_choice)),
-    ])
+    ];
+    if let Some(calibration) = spec.self_assessment {
+        all.extend([
+            ("orion.self_assessment.middle_log_perplexity".into(), Value::F32(calibration.middle_log_perplexity)),
+            ("orion.self_assessment.log_perplexity_width".into(), Value::F32(calibration.log_perplexity_width)),
+        ]);
+    }
+    Ok(all)
 }
 
 fn tokenizer_metadata(path: &Path, config: &Config) -> Result<(Vec<(String, Value)>, bool)> {

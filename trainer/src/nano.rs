@@ -55,7 +55,7 @@ pub fn sources(places: &Places) -> Result<Vec<Source>> {
 
 /// What `orion.json` says of a format; a policy that is made here chooses its retriever.
 pub fn spec(format: FormatKind) -> FormatSpec {
-    FormatSpec { version: FormatSpec::VERSION, format, retriever_choice: true }
+    FormatSpec::new(format, true)
 }
 
 /// `tokenizer.json` of the run.
@@ -228,7 +228,7 @@ pub fn run(
     Ok((model, outcomes))
 }
 
-/// Writes a policy folder: config, format, tokenizer, weights. What serves it obeys the format.
+/// Writes a policy folder of freshly trained weights: config, format, tokenizer, weights. What serves it obeys the format.
 pub fn export(
     model: &Lfm2,
     tokenizer: &Path,
@@ -236,7 +236,7 @@ pub fn export(
     out: &Path,
     numbers: NumberFormat,
 ) -> Result<()> {
-    export_weights(&model.to_weights()?, model.config(), tokenizer, spec, out, numbers)
+    export_weights(&model.to_weights()?, model.config(), tokenizer, &spec.for_new_weights(), out, numbers)
 }
 
 /// [`export`] of weights that are in no model.

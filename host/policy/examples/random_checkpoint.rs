@@ -54,7 +54,7 @@ fn gguf(path: &Path, config: &Config, seed: u64, numbers: Kind) -> std::io::Resu
 
 fn folder(path: &Path, config: &Config, seed: u64, numbers: NumberFormat) -> Result<(), String> {
     std::fs::create_dir_all(path).map_err(|error| format!("making `{}` failed: {error}", path.display()))?;
-    let spec = FormatSpec { version: FormatSpec::VERSION, format: FormatKind::Full, retriever_choice: true };
+    let spec = FormatSpec::new(FormatKind::Full, true);
     let spec_json = serde_json::to_string_pretty(&spec).map_err(|error| error.to_string())?;
     for (name, text) in
         [("tokenizer.json", byte_pair_tokenizer_json(config.vocabulary_size)), ("orion.json", spec_json)]

@@ -109,8 +109,19 @@ pub enum FormatKind {
     Prompt,
 }
 
+/// How a policy's perplexity of the relevance sentence says whether what was found is relevant: the chance is a
+/// logistic curve over its natural logarithm, 1 / (1 + exp((ln perplexity - middle) / width)), fitted on a dev split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// Natural logarithm of the perplexity that means one half.
+    pub middle_log_perplexity: f32,
+    /// Width of the curve, in the same unit; above 0, larger is flatter.
+    pub log_perplexity_width: f32,
+}
+
 /// The contents of `orion.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FormatSpec {
     /// Version of this file: 1.
     pub version: u32,
@@ -119,11 +130,24 @@ pub struct FormatSpec {
     /// Whether the policy chooses the retriever of each query.
     #[serde(default)]
     pub retriever_choice: bool,
+    /// What its perplexities mean, where somebody measured it on these weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_assessment: Option<Calibration>,
 }
 
 impl FormatSpec {
     /// The version that is read and written.
     pub const VERSION: u32 = 1;
+
+    /// A format whose policy's perplexities nobody has measured.
+    pub fn new(format: FormatKind, retriever_choice: bool) -> Self {
+        Self { version: Self::VERSION, format, retriever_choice, self_assessment: None }
+    }
+
+    /// The same of other weights, of whose perplexities nothing is known.
+    pub fn for_new_weights(&self) -> Self {
+        Self { self_assessment: None, ..self.clone() }
+    }
 
     /// Reads the bytes of an `orion.json`; `file` names it in errors.
     pub fn parse(bytes: &[u8], file: &str) -> Result<Self, CheckpointError> {
@@ -131,15 +155,25 @@ impl FormatSpec {
             file: file.to_owned(),
             reason: error.to_string(),
         })?;
-        if spec.version != Self::VERSION {
-            return Err(CheckpointError::Config {
-                file: file.to_owned(),
-                field: "version",
-                expected: Self::VERSION.to_string(),
-                got: spec.version.to_string(),
-            });
+        spec.checked(file)
+    }
+
+    /// The same, where a host can obey it.
+    pub(crate) fn checked(self, file: &str) -> Result<Self, CheckpointError> {
+        let fault = |field, expected: String, got: String| {
+            Err(CheckpointError::Config { file: file.to_owned(), field, expected, got })
+        };
+        if self.version != Self::VERSION {
+            return fault("version", Self::VERSION.to_string(), self.version.to_string());
         }
-        Ok(spec)
+        if let Some(Calibration { middle_log_perplexity: middle, log_perplexity_width: width }) =
+            self.self_assessment
+            && !(middle.is_finite() && width.is_finite() && 0.0 < width)
+        {
+            let expected = "a finite middle and a width above 0".to_owned();
+            return fault("self_assessment", expected, format!("{middle} and {width}"));
+        }
+        Ok(self)
     }
 
     /// The format of a checkpoint that does not say: `full` where its tokenizer has all markers, else `prompt`.
@@ -148,9 +182,9 @@ impl FormatSpec {
         let has = |name: &str| tokenizer.special(name).is_some();
         if markers.iter().all(|(start, end)| has(start) && has(end)) {
             let retriever_choice = Retriever::ALL.iter().all(|retriever| has(retriever.marker()));
-            return Self { version: Self::VERSION, format: FormatKind::Full, retriever_choice };
+            return Self::new(FormatKind::Full, retriever_choice);
         }
-        Self { version: Self::VERSION, format: FormatKind::Prompt, retriever_choice: false }
+        Self::new(FormatKind::Prompt, false)
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::checkpoint::map_file;
 use crate::config::{Config, LayerKind};
 use crate::error::CheckpointError;
-use crate::format::{FormatKind, FormatSpec};
+use crate::format::{Calibration, FormatKind, FormatSpec};
 use crate::gguf::{Gguf, Value};
 use crate::tokenizer::PolicyTokenizer;
 
@@ -217,7 +217,13 @@ pub(crate) fn format_spec(
     let format: FormatKind = serde_json::from_value(json!(name))
         .map_err(|_| entries.wrong("orion.format", "`full`, `no-think`, `no-marker` or `prompt`"))?;
     let retriever_choice = entries.flag("orion.retriever_choice")?.unwrap_or(false);
-    Ok(FormatSpec { version: FormatSpec::VERSION, format, retriever_choice })
+    let middle = entries.float("orion.self_assessment.middle_log_perplexity")?;
+    let width = entries.float("orion.self_assessment.log_perplexity_width")?;
+    let self_assessment = middle.zip(width).map(|(middle_log_perplexity, log_perplexity_width)| Calibration {
+        middle_log_perplexity,
+        log_perplexity_width,
+    });
+    FormatSpec { self_assessment, ..FormatSpec::new(format, retriever_choice) }.checked(file)
 }
 
 /// The tokenizer, as the `tokenizer.json` that would say the same.

@@ -45,7 +45,7 @@ pub use cuda::{DeviceError, DeviceInfo, copy_bandwidth, devices};
 pub use embedded::EmbeddedCheckpoint;
 pub use error::{CheckpointError, PolicyError};
 pub use format::{
-    FormatKind, FormatSpec, Retriever, SPECIAL_TOKENS, Segment, Snippet, Span, TrajectoryFormat,
+    Calibration, FormatKind, FormatSpec, Retriever, SPECIAL_TOKENS, Segment, Snippet, Span, TrajectoryFormat,
 };
 pub use generate::Sampling;
 pub use gguf_model::gguf_tensor;

@@ -245,7 +245,7 @@ pub fn tiny_config() -> Config {
 /// what is built on the policy. Its proposals are gibberish in the right format.
 pub fn tiny_policy(folder: &Path, seed: u64) -> Result<(), CheckpointError> {
     random_checkpoint(&tiny_config(), seed, folder)?;
-    let spec = FormatSpec { version: FormatSpec::VERSION, format: FormatKind::Full, retriever_choice: true };
+    let spec = FormatSpec::new(FormatKind::Full, true);
     let write = |name: &str, text: String| {
         let path = folder.join(name);
         std::fs::write(&path, text)

@@ -1,13 +1,13 @@
 //! The trajectory encoder: layout, mask, and texts that pretend to be markers.
 
 use orion_policy::{
-    FormatKind, FormatSpec, PolicyTokenizer, Retriever, SPECIAL_TOKENS, Segment, Snippet, TrajectoryFormat,
+    Calibration, FormatKind, FormatSpec, PolicyTokenizer, Retriever, SPECIAL_TOKENS, Segment, Snippet, TrajectoryFormat,
     byte_tokenizer_json, tiny_config,
 };
 
 fn format(kind: FormatKind, retriever_choice: bool) -> TrajectoryFormat {
     let tokenizer = PolicyTokenizer::parse(byte_tokenizer_json().as_bytes(), "test").unwrap();
-    let spec = FormatSpec { version: 1, format: kind, retriever_choice };
+    let spec = FormatSpec::new(kind, retriever_choice);
     TrajectoryFormat::new(spec, tokenizer, &tiny_config()).unwrap()
 }
 
@@ -181,7 +181,7 @@ fn a_tokenizer_without_the_markers_is_refused_by_name() {
     let json = byte_tokenizer_json().replace("</search_query>", "</something_else>");
     let tokenizer = PolicyTokenizer::parse(json.as_bytes(), "folder/tokenizer.json").unwrap();
     assert_eq!(FormatSpec::guess(&tokenizer).format, FormatKind::Prompt);
-    let spec = FormatSpec { version: 1, format: FormatKind::Full, retriever_choice: false };
+    let spec = FormatSpec::new(FormatKind::Full, false);
     let error = TrajectoryFormat::new(spec, tokenizer, &tiny_config()).err().unwrap().to_string();
     assert_eq!(error, "`folder/tokenizer.json`: </search_query>: expected a special token, got none");
 }
@@ -192,9 +192,24 @@ fn format_files() {
         |text: &str| FormatSpec::parse(text.as_bytes(), "orion.json").map_err(|error| error.to_string());
     let spec =
         parse(r#"{"version": 1, "format": "no-think", "retriever_choice": true, "later": 3}"#).unwrap();
-    assert_eq!(spec, FormatSpec { version: 1, format: FormatKind::NoThink, retriever_choice: true });
+    assert_eq!(spec, FormatSpec::new(FormatKind::NoThink, true));
     assert_eq!(parse(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
     let error = parse(r#"{"version": 2, "format": "full"}"#).unwrap_err();
     assert_eq!(error, "`orion.json`: field `version`: expected 1, got 2");
     assert!(parse(r#"{"version": 1, "format": "fuller"}"#).is_err());
+    let measured = |middle: &str, width: &str| {
+        parse(&format!(
+            r#"{{"version": 1, "format": "full", "self_assessment": {{"middle_log_perplexity": {middle}, "log_perplexity_width": {width}}}}}"#
+        ))
+    };
+    let spec = measured("0.19", "0.37").unwrap();
+    let calibration = Calibration { middle_log_perplexity: 0.19, log_perplexity_width: 0.37 };
+    assert_eq!(spec.self_assessment, Some(calibration));
+    assert_eq!(parse(&serde_json::to_string(&spec).unwrap()).unwrap(), spec);
+    assert_eq!(spec.for_new_weights().self_assessment, None);
+    let error = measured("0.19", "0").unwrap_err();
+    assert_eq!(
+        error,
+        "`orion.json`: field `self_assessment`: expected a finite middle and a width above 0, got 0.19 and 0"
+    );
 }

@@ -91,7 +91,7 @@ fn every_format_and_version_comes_back() {
         let format = TrajectoryFormat::load(&path, &config).unwrap();
         assert_eq!(
             format.spec(),
-            &FormatSpec { version: 1, format: FormatKind::NoThink, retriever_choice: true }
+            &FormatSpec::new(FormatKind::NoThink, true)
         );
         let text = "Why  does <think> ice float?\n1234 don't – ça";
         let plain = PolicyTokenizer::parse(byte_tokenizer_json().as_bytes(), "x").unwrap();

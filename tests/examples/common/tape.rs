@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_host::contract::{Candidate, Document, Hit, JudgedText, Node, Query, Sampling, Segment};
-use orion_host::{BoxFuture, Generate, GenerateSession, Metered, Retrieve, ServiceError, Services};
+use orion_host::{
+    BoxFuture, Generate, GenerateSession, Metered, Retrieve, SelfAssessment, ServiceError, Services,
+};
 
 #[derive(Clone)]
 enum Note {
@@ -87,6 +89,10 @@ impl Retrieve for Recorder<Arc<dyn Retrieve>> {
 impl Generate for Recorder<Arc<dyn Generate>> {
     fn session(&self) -> Box<dyn GenerateSession> {
         Box::new(Recorder { tape: self.tape.clone(), inner: self.inner.session() })
+    }
+
+    fn self_assessment(&self) -> SelfAssessment {
+        self.inner.self_assessment()
     }
 }
 

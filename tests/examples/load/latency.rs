@@ -37,7 +37,31 @@ struct Seen {
     wrong: Vec<String>,
 }
 
-fn phase(server: &Server, kind: &str, clients: usize, duration: Duration, texts: &[String]) -> Result<Value> {
+/// Throughput and percentiles of the times of one phase, which are sorted.
+pub(crate) fn percentiles(milliseconds: &mut [f64], seconds: f64) -> Value {
+    milliseconds.sort_by(f64::total_cmp);
+    let rounded = |value: f64| (value * 100.0).round() / 100.0;
+    let percentile = |share: f64| {
+        let last = milliseconds.len().saturating_sub(1) as f64;
+        milliseconds.get((last * share).round() as usize).copied().map(rounded)
+    };
+    json!({
+        "answered": milliseconds.len(),
+        "per_second": rounded(milliseconds.len() as f64 / seconds),
+        "p50_ms": percentile(0.5),
+        "p95_ms": percentile(0.95),
+        "p99_ms": percentile(0.99),
+    })
+}
+
+/// What `clients` see of searches of one kind.
+pub(crate) fn phase(
+    server: &Server,
+    kind: &str,
+    clients: usize,
+    duration: Duration,
+    texts: &[String],
+) -> Result<Value> {
     let next = AtomicUsize::new(0);
     let began = Instant::now();
     let all: Vec<Result<Seen>> = std::thread::scope(|scope| {
@@ -79,24 +103,19 @@ fn phase(server: &Server, kind: &str, clients: usize, duration: Duration, texts:
         sum.refused += seen.refused;
         sum.wrong.append(&mut seen.wrong);
     }
-    sum.milliseconds.sort_by(f64::total_cmp);
-    let percentile = |share: f64| {
-        let last = sum.milliseconds.len().saturating_sub(1) as f64;
-        sum.milliseconds.get((last * share).round() as usize).map(|ms| (ms * 100.0).round() / 100.0)
-    };
-    Ok(json!({
+    let mut shown = percentiles(&mut sum.milliseconds, seconds);
+    let counts = json!({
         "kind": kind,
         "clients": clients,
-        "answered": sum.milliseconds.len(),
-        "per_second": (sum.milliseconds.len() as f64 / seconds * 100.0).round() / 100.0,
-        "p50_ms": percentile(0.5),
-        "p95_ms": percentile(0.95),
-        "p99_ms": percentile(0.99),
         "degraded": sum.degraded,
         "refused": sum.refused,
         "wrong": sum.wrong.len(),
         "first_wrong": sum.wrong.first(),
-    }))
+    });
+    if let (Some(shown), Value::Object(counts)) = (shown.as_object_mut(), counts) {
+        shown.extend(counts);
+    }
+    Ok(shown)
 }
 
 pub(crate) fn run(program: &Path, models: Option<&Path>, duration: Duration) -> Result<(Value, bool)> {

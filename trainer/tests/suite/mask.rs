@@ -8,7 +8,7 @@ use orion_trainer::{preview, tokenizer};
 fn format() -> TrajectoryFormat {
     let words = "who kept the lamp at oskhaven ask for keeper breakwater long 1 2 : . \n";
     let json = tokenizer::train((0..4).map(|_| words.to_owned()), 290).unwrap();
-    let spec = FormatSpec { version: 1, format: FormatKind::Full, retriever_choice: true };
+    let spec = FormatSpec::new(FormatKind::Full, true);
     let mut config = tiny_config();
     config.vocabulary_size = config.vocabulary_size.max(512);
     TrajectoryFormat::new(spec, PolicyTokenizer::parse(json.as_bytes(), "test").unwrap(), &config).unwrap()

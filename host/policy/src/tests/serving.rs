@@ -58,7 +58,7 @@ pub(crate) fn block_on_all<T>(futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>
 fn folder_with(format: FormatKind, retriever_choice: bool) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     tiny_policy(folder.path(), 5).unwrap();
-    let spec = FormatSpec { version: 1, format, retriever_choice };
+    let spec = FormatSpec::new(format, retriever_choice);
     std::fs::write(folder.path().join("orion.json"), serde_json::to_string(&spec).unwrap()).unwrap();
     folder
 }
