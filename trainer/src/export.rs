@@ -125,8 +125,14 @@ fn format_metadata(spec: &FormatSpec) -> Result<Vec<(String, Value)>> {
     ];
     if let Some(calibration) = spec.self_assessment {
         all.extend([
-            ("orion.self_assessment.middle_log_perplexity".into(), Value::F32(calibration.middle_log_perplexity)),
-            ("orion.self_assessment.log_perplexity_width".into(), Value::F32(calibration.log_perplexity_width)),
+            (
+                "orion.self_assessment.middle_log_perplexity".into(),
+                Value::F32(calibration.middle_log_perplexity),
+            ),
+            (
+                "orion.self_assessment.log_perplexity_width".into(),
+                Value::F32(calibration.log_perplexity_width),
+            ),
         ]);
     }
     Ok(all)

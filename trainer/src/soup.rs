@@ -340,7 +340,14 @@ pub fn command(arguments: &SoupArguments) -> Result<()> {
     let weights: Vec<Weights> = opened.into_iter().map(|opened| opened.weights).collect();
     let merged = merge(&weights, base.as_ref().map(|base| &base.weights), &recipe)?;
     let tokenizer = folders[0].join("tokenizer.json");
-    nano::export_weights(&merged, &config, &tokenizer, &spec.for_new_weights(), &arguments.out, NumberFormat::F32)?;
+    nano::export_weights(
+        &merged,
+        &config,
+        &tokenizer,
+        &spec.for_new_weights(),
+        &arguments.out,
+        NumberFormat::F32,
+    )?;
     if arguments.json {
         let weights = if let Recipe::Linear { weights } = &recipe { Some(weights.as_slice()) } else { None };
         let parameters = config.parameters();

@@ -219,9 +219,8 @@ pub(crate) fn format_spec(
     let retriever_choice = entries.flag("orion.retriever_choice")?.unwrap_or(false);
     let middle = entries.float("orion.self_assessment.middle_log_perplexity")?;
     let width = entries.float("orion.self_assessment.log_perplexity_width")?;
-    let self_assessment = middle.zip(width).map(|(middle_log_perplexity, log_perplexity_width)| Calibration {
-        middle_log_perplexity,
-        log_perplexity_width,
+    let self_assessment = middle.zip(width).map(|(middle_log_perplexity, log_perplexity_width)| {
+        Calibration { middle_log_perplexity, log_perplexity_width }
     });
     FormatSpec { self_assessment, ..FormatSpec::new(format, retriever_choice) }.checked(file)
 }

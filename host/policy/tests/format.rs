@@ -1,8 +1,8 @@
 //! The trajectory encoder: layout, mask, and texts that pretend to be markers.
 
 use orion_policy::{
-    Calibration, FormatKind, FormatSpec, PolicyTokenizer, Retriever, SPECIAL_TOKENS, Segment, Snippet, TrajectoryFormat,
-    byte_tokenizer_json, tiny_config,
+    Calibration, FormatKind, FormatSpec, PolicyTokenizer, Retriever, SPECIAL_TOKENS, Segment, Snippet,
+    TrajectoryFormat, byte_tokenizer_json, tiny_config,
 };
 
 fn format(kind: FormatKind, retriever_choice: bool) -> TrajectoryFormat {

@@ -89,10 +89,7 @@ fn every_format_and_version_comes_back() {
             assert_eq!(read.tensors[name].data, stored(own, &tensor.data), "{name} in {kind:?}");
         }
         let format = TrajectoryFormat::load(&path, &config).unwrap();
-        assert_eq!(
-            format.spec(),
-            &FormatSpec::new(FormatKind::NoThink, true)
-        );
+        assert_eq!(format.spec(), &FormatSpec::new(FormatKind::NoThink, true));
         let text = "Why  does <think> ice float?\n1234 don't – ça";
         let plain = PolicyTokenizer::parse(byte_tokenizer_json().as_bytes(), "x").unwrap();
         assert_eq!(format.tokenizer().encode(text), plain.encode(text));
