@@ -4,7 +4,9 @@
 //! it with their deadline. Connections are kept for the next call; one on which anything failed is closed.
 //!
 //! Ranking is `ts_rank` over the words' positions, divided by 1 + log(length): PostgreSQL has no BM25. A document fits
-//! where any word of the query occurs, as in Orion's own index.
+//! where any word of the query occurs, as in Orion's own index. Ranking reads the words of everything that fits, so a table
+//! that is made here keeps them ready in a column of its own; in a table that has none they are made anew in each search,
+//! which is slow.
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +28,8 @@ use crate::{
 
 /// Characters of title and text whose words are indexed: a `tsvector` may have a megabyte.
 const INDEXED_CHARS: u32 = 200_000;
+/// The column of a document's words, in the text search configuration that is searched with.
+const STORED_WORDS: &str = "orion_words";
 /// pgvector's largest `hnsw.ef_search`, and what it is at least here, so that a search of ten is as good as one of 100.
 const CANDIDATES: (usize, usize) = (100, 1_000);
 
@@ -42,6 +46,8 @@ pub(crate) struct Postgres {
     columns: Fields,
     /// The text search configuration, quoted.
     language: String,
+    /// Whether the table has [`STORED_WORDS`], once known.
+    has_words: Mutex<Option<bool>>,
 }
 
 struct Connection {
@@ -94,11 +100,31 @@ impl Postgres {
                 metadata: quoted(&fields.metadata),
             },
             language: constant(&settings.language),
+            has_words: Mutex::default(),
         })
     }
 
-    /// The words of a document as PostgreSQL indexes them: the same expression in the index and in every search.
-    fn words(&self) -> String {
+    /// The words of a document as PostgreSQL indexes them: the same column or expression in the index and in every search.
+    fn words(&self, time: Duration) -> Result<String, Fault> {
+        let known = *self.has_words.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_words = match known {
+            Some(known) => known,
+            None => {
+                let mut sql = Sql::default();
+                sql.push("SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass(")
+                    .parameter(self.table.as_str());
+                sql.push(&format!(
+                    ") AND attname = '{STORED_WORDS}' AND atttypid = 'tsvector'::regtype AND NOT attisdropped"
+                ));
+                let found = !self.rows(&sql, None, time)?.is_empty();
+                *self.has_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                found
+            }
+        };
+        Ok(if has_words { STORED_WORDS.to_owned() } else { self.made_words() })
+    }
+
+    fn made_words(&self) -> String {
         let Fields { title, text, .. } = &self.columns;
         format!("to_tsvector({}, left({title} || ' ' || {text}, {INDEXED_CHARS}))", self.language)
     }
@@ -110,7 +136,7 @@ impl Postgres {
         filter: Option<&Condition>,
         time: Duration,
     ) -> Result<Ranking, Fault> {
-        let (id, words) = (&self.columns.id, self.words());
+        let (id, words) = (&self.columns.id, self.words(time)?);
         let mut sql = Sql::default();
         // Quoted words hold no blanks, so ` & ` stands between words only.
         sql.push(&format!("WITH asked AS (SELECT replace(plainto_tsquery({}, ", self.language))
@@ -213,12 +239,19 @@ impl Postgres {
         };
         script.push_str(&format!(
             "CREATE TABLE IF NOT EXISTS {table} ({id} text COLLATE \"C\" PRIMARY KEY, {title} text NOT NULL, \
-             {text} text NOT NULL, {metadata} jsonb NOT NULL{vectors}); \
-             CREATE INDEX IF NOT EXISTS {of_words} ON {table} USING gin ({words}); ",
+             {text} text NOT NULL, {metadata} jsonb NOT NULL{vectors}, \
+             {STORED_WORDS} tsvector GENERATED ALWAYS AS ({words}) STORED); ",
             table = self.table,
-            of_words = index("words"),
-            words = self.words(),
+            words = self.made_words(),
         ));
+        self.with(None, time, async |client| client.batch_execute(&script).await)?;
+        *self.has_words.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let mut script = format!(
+            "CREATE INDEX IF NOT EXISTS {} ON {} USING gin ({}); ",
+            index("words"),
+            self.table,
+            self.words(time)?
+        );
         if dimensions.is_some() {
             script.push_str(&format!(
                 "CREATE INDEX IF NOT EXISTS {} ON {} USING hnsw ({vector} vector_cosine_ops); ",

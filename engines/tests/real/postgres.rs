@@ -3,6 +3,7 @@
 use std::{io::Read, net::TcpListener, time::Duration};
 
 use orion_engines::{Engine, EngineError, EngineKind, Settings};
+use tokio_postgres::NoTls;
 
 use crate::{cases, servers::postgres};
 
@@ -11,11 +12,28 @@ fn settings(port: u16, table: &str) -> Settings {
     Settings { timeout: Duration::from_secs(60), ..Settings::new(EngineKind::Postgres, url, table) }
 }
 
+fn execute(port: u16, sql: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let url = format!("postgres://orion@127.0.0.1:{port}/postgres");
+    runtime.block_on(async {
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("a connection");
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("done");
+    });
+}
+
 #[test]
 fn postgres_is_both_halves() {
     let Some(mut server) = postgres() else { return };
     let engine = Engine::new("pg", &settings(server.port, "notes")).expect("an engine");
     cases::exercise(&engine);
+
+    // A table without the column of words, as somebody else made it, answers the same.
+    let ready = engine.lexical("bread lamp", 5, None).expect("an answer");
+    execute(server.port, "ALTER TABLE notes DROP COLUMN orion_words");
+    let plain = Engine::new("pg", &settings(server.port, "notes")).expect("an engine");
+    assert!(!ready.hits.is_empty());
+    assert_eq!(plain.lexical("bread lamp", 5, None).expect("an answer").hits, ready.hits);
 
     // Foreign names of tables and columns, quoted.
     let mut other = settings(server.port, "public.other \"notes\"");

@@ -22,12 +22,11 @@ const CLIENTS: [usize; 3] = [1, 4, 16];
 /// PostgreSQL does not start as root; this user may be anybody.
 const NOBODY: u32 = 65_534;
 const START: Duration = Duration::from_secs(60);
-/// Words of a question in any number, best first, as the full text search of PostgreSQL's manual has it.
-const LEXICAL: &str = "SELECT id, ts_rank(to_tsvector('english', left(title || ' ' || text, 200000)), asked.words, 1) AS score \
-    FROM notes, asked WHERE asked.number = :number \
-    AND to_tsvector('english', left(title || ' ' || text, 200000)) @@ asked.words ORDER BY score DESC LIMIT";
-const DENSE: &str = "SELECT id, vector <=> asked.vector AS distance FROM notes, asked WHERE asked.number = :number \
-    ORDER BY vector <=> asked.vector LIMIT";
+/// Any of a question's words, best first, over words that are stored ready, as PostgreSQL's manual advises.
+const LEXICAL: &str = "SELECT notes.id, ts_rank(notes.words, asked.words, 1) AS score FROM notes, asked \
+    WHERE asked.number = :number AND notes.words @@ asked.words ORDER BY score DESC LIMIT";
+const DENSE: &str = "SELECT notes.id, notes.vector <=> asked.vector AS distance FROM notes, asked \
+    WHERE asked.number = :number ORDER BY notes.vector <=> asked.vector LIMIT";
 
 /// A PostgreSQL over a folder that goes away.
 struct Postgres {
