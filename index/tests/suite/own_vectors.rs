@@ -26,7 +26,7 @@ fn whole(random: &mut Random, dimensions: usize) -> Vec<f32> {
 }
 
 fn add(writer: &mut Writer, model: &mut Model, id: &str, text: &str, vector: Option<Vec<f32>>) {
-    let metadata = BTreeMap::from([("even".to_owned(), Value::Boolean(id.len() % 2 == 0))]);
+    let metadata = BTreeMap::from([("even".to_owned(), Value::Boolean(id.len().is_multiple_of(2)))]);
     writer.add(Document { metadata, vector: vector.clone(), ..document(id, text) }).unwrap();
     model.insert(id.to_owned(), (text.to_owned(), vector));
 }
@@ -83,7 +83,7 @@ fn every_space_and_way_finds_what_brute_force_finds() {
         (Space::Euclidean, DenseSearch::Exact),
         (Space::InnerProduct, DenseSearch::Exact),
     ];
-    for dimensions in [1, 2, 3, 8, 33, 130, 1000] {
+    for dimensions in [1, 3, 33, 1000] {
         for (space, search) in ways {
             let (missed, asked) = compared(dimensions, space, search);
             // A walk may miss some, as the ordinary tests of graphs say.
@@ -118,7 +118,7 @@ fn compared(dimensions: usize, space: Space, search: DenseSearch) -> (usize, usi
     assert_eq!(stats.graph_vectors, if search == DenseSearch::Graph { rows } else { 0 });
     let searcher = index.searcher();
     holds(&searcher, &model);
-    let even = |id: &str| id.len() % 2 == 0;
+    let even = |id: &str| id.len().is_multiple_of(2);
     let has_word = |id: &str| model[id].0.starts_with("word2 ");
     let filter = Filter::parse("even = true").unwrap();
     let is_even = Clause::Filter(filter.clone());

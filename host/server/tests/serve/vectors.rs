@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::server::{Server, program};
 
 const SUBJECTS: [&str; 4] = ["lamp", "lens", "reef", "rope"];
+const KINDS: [&str; 2] = ["even", "odd"];
 const DOCUMENTS: usize = 90;
 
 /// Vectors that differ in length and direction; one document in nine has none.
@@ -17,7 +18,7 @@ fn vector(number: usize) -> Option<[f64; 3]> {
 
 fn document(number: usize) -> Value {
     let mut made = json!({
-        "title": format!("{} {number}", SUBJECTS[number % 4]), "kind": if number % 2 == 0 { "even" } else { "odd" },
+        "title": format!("{} {number}", SUBJECTS[number % 4]), "kind": KINDS[number % 2],
         "year": 300 + number,
     });
     if let Some(vector) = vector(number) {
@@ -266,7 +267,7 @@ fn vectors_live_as_their_documents_do() {
     assert!(title.starts_with("lens"), "{title}");
 }
 
-/// An index that the command line made is served with its vectors.
+/// An index that the command line made is served with its vectors, and pushed with them into another server.
 #[test]
 fn an_index_of_the_command_line() {
     let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
@@ -281,18 +282,25 @@ fn an_index_of_the_command_line() {
         })
         .collect();
     std::fs::write(folder.path().join("lines.jsonl"), lines).expect("a file");
-    for arguments in
-        [["index", "create", "own", "--vectors", "3"].as_slice(), &["index", "add", "own", "lines.jsonl"]]
-    {
-        let output = program(folder.path(), None).args(arguments).output().expect("it runs");
+    // That Orion reads what Orion writes says nothing of other clusters, but a whole protocol is spoken.
+    let cluster = Server::new();
+    let backend = format!("[backends.other]\nkind = \"opensearch\"\nurl = \"http://{}\"\n", cluster.address);
+    std::fs::write(folder.path().join("push.toml"), backend + "collection = \"pushed\"\n").expect("a file");
+    for arguments in [
+        "index create own --vectors 3",
+        "index add own lines.jsonl",
+        "index push own --to other --config push.toml",
+    ] {
+        let output = program(folder.path(), None).args(arguments.split(' ')).output().expect("it runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    let query = [1.0, 0.5, 2.0];
     let server = Server::over(folder, "", None);
     let shown = server.get("/own/_mapping").json()["own"]["mappings"]["properties"]["vector"].clone();
     assert_eq!(shown, json!({ "type": "knn_vector", "dimension": 3, "space_type": "cosinesimil" }));
-    let query = [1.0, 0.5, 2.0];
     let knn = json!({ "knn": { "vector": { "vector": query, "k": 8, "filter": { "range": { "year": { "gte": 20 } } } } } });
     check(&server, "own", &knn, &expected("cosinesimil", &query, |number| 20 <= number)[..8]);
+    check(&cluster, "pushed", &knn, &expected("cosinesimil", &query, |number| 20 <= number)[..8]);
     // A change in parts keeps the vector, which is a part of what is shown.
     let before = server.get("/own/_doc/d01").json()["_source"].clone();
     assert_eq!(before["vector"].as_array().map(Vec::len), Some(3), "{before}");
