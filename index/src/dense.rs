@@ -6,12 +6,14 @@
 //!   deleted or filtered out are passed over, so the walk keeps as many more rows as the filter is narrow; where that is
 //!   dearer than looking at all codes, or finds too few, all codes are looked at.
 //!
+//! Vectors that are not compared by cosine are searched exactly always: codes and graphs are made for that alone.
+//!
 //! Whatever the way, a hit's score is the exact one, and ties go to the smaller id. Candidates by codes depend on the
 //! collection and the query alone, as exact results do; what a walk finds depends also on how rows lie in segments.
 
 use crate::codes::{self, Coded};
 use crate::scan::{self, PlacedSegment, Slot, Top};
-use crate::settings::DenseSearch;
+use crate::settings::{DenseSearch, Space};
 use std::cmp::Ordering;
 use std::sync::{Mutex, PoisonError};
 
@@ -31,6 +33,7 @@ pub(crate) struct Asked<'a> {
     /// [queries, dimensions], row-major.
     pub(crate) queries: &'a [f32],
     pub(crate) dimensions: usize,
+    pub(crate) space: Space,
     pub(crate) k: usize,
     pub(crate) search: DenseSearch,
     /// Candidates for each hit that is wanted.
@@ -70,6 +73,10 @@ fn way(segment: &PlacedSegment, asked: &Asked<'_>) -> Way {
     let rows = segment.slots.len();
     // With as many candidates as rows, codes exclude nothing.
     if segment.segment.codes().is_none() || rows <= asked.candidates() || asked.search == DenseSearch::Exact {
+        return Way::Exact;
+    }
+    // Whoever asks for another way gets the right answer instead.
+    if asked.space != Space::Cosine {
         return Way::Exact;
     }
     // A list of half the rows is no short cut at all; whoever asks for the graph gets it below that.

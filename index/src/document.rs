@@ -23,8 +23,8 @@ pub struct Document {
     pub fields: BTreeMap<u8, String>,
     /// What the client sent, kept as it is and handed out again; nothing in it is searched.
     pub source: Option<String>,
-    /// The client's own embedding; without it the index's encoder makes one.
-    /// Brought to unit length on the way in.
+    /// The client's own embedding; without it the index's encoder makes one, where it has one.
+    /// Brought to unit length on the way in, where vectors are compared by cosine.
     pub vector: Option<Vec<f32>>,
 }
 

@@ -312,7 +312,7 @@ impl Parser<'_> {
     }
 }
 
-/// The documents of one snapshot that a filter lets through: one bit set for each segment.
+/// The documents of one snapshot that a filter, or any query, lets through: one bit set for each segment.
 #[derive(Clone)]
 pub(crate) struct Selection(Arc<BTreeMap<SegmentId, BitSet>>);
 
@@ -335,6 +335,11 @@ impl Selection {
             scope.check(&filter.node)?;
         }
         Ok(Self(Arc::new(sets)))
+    }
+
+    /// What was found elsewhere.
+    pub(crate) fn of(sets: BTreeMap<SegmentId, BitSet>) -> Self {
+        Self(Arc::new(sets))
     }
 
     /// The share of documents that are let through, deleted ones included; 1 where there are none at all.

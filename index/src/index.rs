@@ -18,7 +18,7 @@ use crate::lexical::{self, Fields};
 use crate::log::{self, Log};
 use crate::phase::Hook;
 use crate::searcher::Searcher;
-use crate::settings::{DenseSearch, IndexSettings};
+use crate::settings::{DenseSearch, IndexSettings, VectorSource};
 use crate::vectors::Segment;
 use crate::writer::Writer;
 use std::collections::BTreeMap;
@@ -34,7 +34,8 @@ pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
 #[derive(Clone)]
 pub struct OpenOptions {
     /// Encodes documents without a vector, and queries. Without one, an index still answers lexical queries and
-    /// queries by vector, and takes documents that bring their own vectors.
+    /// queries by vector, and takes documents that bring their own vectors. Indexes of [`crate::VectorSource::Client`]
+    /// leave it alone.
     pub encoder: Option<Embedder>,
     /// Embeddings shared with other indexes.
     pub cache: Option<Arc<EmbeddingCache>>,
@@ -170,7 +171,9 @@ impl Index {
             return Err(IndexError::AlreadyExists { path: dir.to_owned() });
         }
         let mut settings = settings.clone();
-        if let (Some(dense), Some(encoder)) = (&mut settings.dense, &options.encoder) {
+        if let (Some(dense), Some(encoder)) = (&mut settings.dense, &options.encoder)
+            && dense.source == VectorSource::Encoder
+        {
             dense.encoder.get_or_insert_with(|| encoder.fingerprint().to_owned());
         }
         let mut name = dir.file_name().unwrap_or_default().to_owned();
@@ -198,7 +201,9 @@ impl Index {
     /// counts them and the next [`Index::writer`] takes them in.
     pub fn open(dir: &Path, options: OpenOptions) -> Result<Self> {
         let settings = IndexSettings::load(dir)?;
-        if let (Some(dense), Some(encoder)) = (&settings.dense, &options.encoder) {
+        // An encoder that has nothing to do with the vectors is not even compared with them.
+        let encoder = options.encoder.filter(|_| settings.client_half().is_none());
+        if let (Some(dense), Some(encoder)) = (&settings.dense, &encoder) {
             check_encoder(dense, encoder)?;
         }
         let lexical_dir = dir.join("lexical");
@@ -217,7 +222,7 @@ impl Index {
             log_dir: dir.join("log"),
             dir: dir.to_owned(),
             settings_crc32: crc32fast::hash(serde_json::json!(settings).to_string().as_bytes()),
-            embedder: options.encoder,
+            embedder: encoder,
             cache: options.cache,
             progress: options.progress,
             writer_memory_bytes: options.writer_memory_bytes,
@@ -260,7 +265,7 @@ impl Index {
             needs_encoder |= matches!(&change, log::Change::Add(document) if document.vector.is_none());
             Ok(())
         })?;
-        needs_encoder &= shared.settings.dense.is_some();
+        needs_encoder &= shared.settings.has_encoded_vectors();
         if (needs_encoder && shared.embedder.is_none()) || (pending == 0 && !self.has_orphans()?) {
             return Ok(());
         }

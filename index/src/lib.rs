@@ -2,11 +2,12 @@
 //!
 //! Documents go in by one [`Writer`] (`writer.rs`: write-ahead log, vector segments, one commit point) and are
 //! searched through immutable snapshots, [`Searcher`] (`searcher.rs`): BM25, cosine (of every vector, or by codes or a
-//! graph, [`DenseSearch`]), or both fused, each with typed filters. Everything here is synchronous and knows nothing of plugins, models or servers.
+//! graph, [`DenseSearch`]), or both fused, each with typed filters. Vectors are an encoder's, or those that documents
+//! bring ([`VectorSource`]). Everything here is synchronous and knows nothing of plugins, models or servers.
 //!
 //! Invariants:
 //! - A change is acknowledged once [`Writer::sync`] or [`Writer::commit`] returns, and is then never lost.
-//! - Both halves of a snapshot hold the same documents.
+//! - Both halves of a snapshot hold the same documents, but for those that bring no vector where they could.
 //! - Rankings are ordered by score descending, then id ascending, and depend on the documents and the query alone,
 //!   not on threads, batches, or how often segments were merged. (Scores of deleted documents' words linger in
 //!   BM25's statistics until a merge, as in every search engine of this kind. And what a walk over a graph finds
@@ -58,7 +59,10 @@ pub use index::{Index, IndexStats, OpenOptions, Progress};
 pub use phase::{Hook, Phase};
 pub use reader::JsonLines;
 pub use searcher::{Hit, Mode, Query, Searcher};
-pub use settings::{DenseSearch, DenseSettings, FORMAT, IndexSettings, Language, MOST_FIELDS};
+pub use settings::{
+    DenseSearch, DenseSettings, FORMAT, IndexSettings, Language, MOST_DIMENSIONS, MOST_FIELDS, Space,
+    VectorSource,
+};
 pub use snapshot::{Copied, CopiedFile, put_back};
 pub use sort::{Order, SortKey, SortValue};
 pub use structured::{Clause, Found, FoundHit, Searched};

@@ -18,6 +18,10 @@ pub(crate) struct Manifest {
     pub(crate) settings_crc32: u32,
     /// Living documents; the lexical half must count the same.
     pub(crate) documents: u64,
+    /// How many of them have no vector; only where documents bring their own.
+    // Left out where there are none: manifests of before stay what they were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) without_vector: u64,
     /// The last change of the log that this state contains.
     pub(crate) log_sequence: u64,
     /// The next key; keys are never used twice.
@@ -30,6 +34,10 @@ pub(crate) struct Manifest {
     pub(crate) metadata: BTreeMap<String, Kind>,
     /// The encoder whose vectors are in here, once there is one.
     pub(crate) encoder: Option<String>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]

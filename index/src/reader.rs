@@ -1,7 +1,7 @@
 //! Documents from files: BEIR's `corpus.jsonl` and JSON lines in general, one document a line, streaming.
 //!
-//! Fields: `_id` or `id` (text or a whole number); `title` and `text`, both optional but not both missing;
-//! `metadata`, an object; `vector` or `embedding`, numbers. Any other field is metadata as well, so that a plain
+//! Fields: `_id` or `id` (text or a whole number); `title` and `text`, both optional but not both missing where there is
+//! no vector; `metadata`, an object; `vector` or `embedding`, numbers. Any other field is metadata as well, so that a plain
 //! export can be read as it is. Text becomes a keyword, and is made text or a date where the index declares so.
 
 use crate::document::{Document, Value, is_metadata_name};
@@ -110,7 +110,7 @@ impl<R: BufRead> JsonLines<R> {
         if !has_id {
             return Err(self.refused("`_id` or `id`", "neither"));
         }
-        if !has_text {
+        if !has_text && document.vector.is_none() {
             return Err(self.refused("`text` or `title`", "neither"));
         }
         Ok(document)

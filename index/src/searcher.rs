@@ -13,7 +13,7 @@ use crate::index::Shared;
 use crate::lexical::{self, Fields, Table};
 use crate::manifest::Manifest;
 use crate::scan::{PlacedSegment, Slot};
-use crate::settings::{DenseSearch, DenseSettings};
+use crate::settings::{DenseSearch, DenseSettings, VectorSource};
 use crate::vectors::{self, Segment};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub struct Hit {
 pub enum Mode {
     /// BM25 over title and text.
     Lexical,
-    /// Cosine over embeddings.
+    /// Cosine over embeddings that an encoder made.
     Dense,
     /// Both, fused over the best [`FUSION_DEPTH`] of each.
     Hybrid(Fusion),
@@ -82,7 +82,7 @@ pub struct Searcher {
     pub(crate) tables: Vec<Arc<Table>>,
     vectors: Vec<PlacedSegment>,
     /// The dense half; `None` in a lexical index.
-    dense: Option<DenseSettings>,
+    pub(crate) dense: Option<DenseSettings>,
     embedder: Option<Embedder>,
     cache: Option<Arc<crate::cache::EmbeddingCache>>,
     selections: Mutex<Vec<(String, Selection)>>,
@@ -203,7 +203,7 @@ impl Searcher {
         ids
     }
 
-    /// Ids of the living vector rows, ascending; equal to [`Searcher::ids`] wherever the index keeps vectors.
+    /// Ids of the living vector rows, ascending; equal to [`Searcher::ids`] wherever an encoder makes the vectors.
     pub fn vector_ids(&self) -> Vec<String> {
         let slots = self.vectors.iter().flat_map(|segment| segment.slots.iter().flatten());
         let mut ids: Vec<String> = slots.map(|&slot| self.id(slot).to_owned()).collect();
@@ -247,7 +247,7 @@ impl Searcher {
         self.dense_selected(&vectors, k, selection.as_ref(), search)
     }
 
-    /// The best `k` by cosine to the client's own vector, which is brought to unit length.
+    /// The best `k` by likeness to the client's own vector, as [`crate::Space`] says; documents without a vector are absent.
     pub fn dense_vector(&self, vector: &[f32], k: usize, filter: Option<&Filter>) -> Result<Vec<Hit>> {
         let search = self.dense_half("search by vector")?.search;
         self.dense_vector_by(vector, k, filter, search)
@@ -262,14 +262,23 @@ impl Searcher {
         filter: Option<&Filter>,
         search: DenseSearch,
     ) -> Result<Vec<Hit>> {
-        let dimensions = self.dense_half("search by vector")?.dimensions;
-        let vector = vectors::normalised(vector.to_vec(), dimensions).map_err(|got| IndexError::Invalid {
-            what: "query vector",
-            expected: format!("{dimensions} finite values that are not all zero"),
-            got,
-        })?;
         let selection = self.selection(filter)?;
-        let found = self.dense_selected(&[vector], k, selection.as_ref(), search)?.pop();
+        self.nearest_selected(vector, k, selection.as_ref(), search)
+    }
+
+    pub(crate) fn nearest_selected(
+        &self,
+        vector: &[f32],
+        k: usize,
+        selection: Option<&Selection>,
+        search: DenseSearch,
+    ) -> Result<Vec<Hit>> {
+        let dense = self.dense_half("search by vector")?;
+        let vector = vectors::accepted(vector.to_vec(), dense).map_err(|got| {
+            let expected = vectors::acceptable(dense);
+            IndexError::Invalid { what: "query vector", expected, got }
+        })?;
+        let found = self.dense_selected(&[vector], k, selection, search)?.pop();
         Ok(found.unwrap_or_default())
     }
 
@@ -293,6 +302,7 @@ impl Searcher {
         let asked = Asked {
             queries: &vectors.concat(),
             dimensions: dense.dimensions,
+            space: dense.space,
             k,
             search,
             oversampling: dense.oversampling as usize,
@@ -305,15 +315,19 @@ impl Searcher {
         Ok(found.into_iter().map(|ranking| ranking.into_iter().map(hit).collect()).collect())
     }
 
-    fn dense_half(&self, attempted: &'static str) -> Result<&DenseSettings> {
+    pub(crate) fn dense_half(&self, attempted: &'static str) -> Result<&DenseSettings> {
         let reason = "the index keeps no vectors";
         self.dense.as_ref().ok_or(IndexError::NoEncoder { attempted, reason })
     }
 
     /// One unit vector for each text: [texts, dimensions].
     fn encode(&self, attempted: &'static str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-        self.dense_half(attempted)?;
-        let reason = "the index was opened without an encoder";
+        let reason = match self.dense_half(attempted)?.source {
+            VectorSource::Encoder => "the index was opened without an encoder",
+            VectorSource::Client => {
+                "the index's documents bring their own vectors, which no text can be compared with"
+            }
+        };
         let embedder = self.embedder.as_ref().ok_or(IndexError::NoEncoder { attempted, reason })?;
         embedder.embed(texts, self.cache.as_deref())
     }
@@ -526,8 +540,9 @@ fn place(
         count += own;
         placed.push(PlacedSegment { segment, slots, living: own });
     }
-    if count != living.len() {
-        let expected = format!("vectors of {} documents", living.len());
+    let expected = (living.len() as u64).checked_sub(manifest.without_vector);
+    if expected != Some(count as u64) {
+        let expected = format!("vectors of {} documents", expected.unwrap_or_default());
         return Err(IndexError::corrupt(&shared.vector_dir, expected, format!("of {count}")));
     }
     Ok(placed)

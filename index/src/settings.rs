@@ -48,8 +48,14 @@ pub struct DenseSettings {
     pub dimensions: usize,
     /// The encoder that made the vectors; another one is refused. `None` takes any of the right length.
     pub encoder: Option<String>,
-    /// How vectors are searched.
+    /// Where the vectors come from.
     // This and what follows: left out where it is the default, so that settings of before stay what they were.
+    #[serde(skip_serializing_if = "is_default")]
+    pub source: VectorSource,
+    /// How vectors are compared; those of an encoder by cosine.
+    #[serde(skip_serializing_if = "is_default")]
+    pub space: Space,
+    /// How vectors are searched; [`DenseSearch::Exact`] where they are not compared by cosine.
     #[serde(skip_serializing_if = "is_default")]
     pub search: DenseSearch,
     /// Vector segments of at least so many rows get a graph, where `search` provides for one.
@@ -69,8 +75,11 @@ const OVERSAMPLING: u32 = 4;
 /// More than this is a mistake: exact search is quicker.
 const MOST_OVERSAMPLING: u32 = 1000;
 
-fn is_default(search: &DenseSearch) -> bool {
-    *search == DenseSearch::default()
+/// Longest vector of a client: as in OpenSearch, and some times what today's models make.
+pub const MOST_DIMENSIONS: usize = 16_000;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_graph_from(rows: &u64) -> bool {
@@ -79,6 +88,42 @@ fn is_graph_from(rows: &u64) -> bool {
 
 fn is_oversampling(factor: &u32) -> bool {
     *factor == OVERSAMPLING
+}
+
+/// Where the vectors of an index come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VectorSource {
+    /// The encoder makes them from title and text; a document may bring one of the same kind.
+    #[default]
+    Encoder,
+    /// Documents bring them, or have none and are found by words alone. Whatever encoder the index is opened with
+    /// knows nothing of them, so texts are answered lexically and vectors by [`crate::Searcher::dense_vector`].
+    Client,
+}
+
+/// How two vectors are compared; a larger number is always the nearer one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Space {
+    /// The cosine of the angle between them. Vectors are brought to unit length, and none may be all zeros.
+    #[default]
+    Cosine,
+    /// Minus the square of the distance between them.
+    Euclidean,
+    /// Their inner product.
+    InnerProduct,
+}
+
+impl Space {
+    /// The words for messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Euclidean => "euclidean distance",
+            Self::InnerProduct => "inner product",
+        }
+    }
 }
 
 /// How vectors are searched. Scores are exact in any case; the ways differ in how many rows get one.
@@ -128,6 +173,26 @@ impl IndexSettings {
     pub fn lexical_only() -> Self {
         Self { dense: None, ..Self::default() }
     }
+
+    /// The default settings with vectors that documents bring: at most [`MOST_DIMENSIONS`] long.
+    pub fn client_vectors(dimensions: usize, space: Space) -> Self {
+        let search = if space == Space::Cosine { DenseSearch::Auto } else { DenseSearch::Exact };
+        let source = VectorSource::Client;
+        Self {
+            dense: Some(DenseSettings { dimensions, source, space, search, ..DenseSettings::default() }),
+            ..Self::default()
+        }
+    }
+
+    /// Whether an encoder makes this index's vectors.
+    pub fn has_encoded_vectors(&self) -> bool {
+        self.dense.as_ref().is_some_and(|dense| dense.source == VectorSource::Encoder)
+    }
+
+    /// The dense half, where documents bring its vectors.
+    pub fn client_half(&self) -> Option<&DenseSettings> {
+        self.dense.as_ref().filter(|dense| dense.source == VectorSource::Client)
+    }
 }
 
 impl Default for DenseSettings {
@@ -136,6 +201,8 @@ impl Default for DenseSettings {
         Self {
             dimensions: 384,
             encoder: None,
+            source: VectorSource::default(),
+            space: Space::default(),
             search: DenseSearch::default(),
             graph_from: GRAPH_FROM,
             oversampling: OVERSAMPLING,
@@ -194,6 +261,18 @@ impl IndexSettings {
                 format!("1 to {MOST_OVERSAMPLING}"),
                 dense.oversampling.to_string(),
             );
+        }
+        if let Some(dense) = self.client_half()
+            && MOST_DIMENSIONS < dense.dimensions
+        {
+            return invalid("dimensions", format!("1 to {MOST_DIMENSIONS}"), dense.dimensions.to_string());
+        }
+        if let Some(dense) = &self.dense
+            && dense.space != Space::Cosine
+            && (dense.source, dense.search) != (VectorSource::Client, DenseSearch::Exact)
+        {
+            let expected = format!("exact search of vectors that documents bring, by {}", dense.space.name());
+            return invalid("dense search", expected, format!("{} search", dense.search.name()));
         }
         if MOST_FIELDS < self.fields {
             return invalid("fields", format!("at most {MOST_FIELDS}"), self.fields.to_string());

@@ -5,7 +5,7 @@
 //! Neighbour: `sort.rs` orders by other things than the score.
 
 use crate::error::{IndexError, Result};
-use crate::filter::Filter;
+use crate::filter::{Filter, Selection};
 use crate::lexical;
 use crate::searcher::{Hit, Searcher};
 use crate::sort::{self, Order, SortValue};
@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use tantivy::collector::{Count, DocSetCollector, TopDocs};
 use tantivy::query::{
-    AllQuery, BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, Occur, PhraseQuery,
-    Query, TermQuery, TermSetQuery,
+    AllQuery, BooleanQuery, BoostQuery, ConstScoreQuery, DisjunctionMaxQuery, EmptyQuery, EnableScoring,
+    Occur, PhraseQuery, Query, TermQuery, TermSetQuery,
 };
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{DocAddress, Term};
+use tantivy::{BitSet, DocAddress, DocId, Term};
 
 /// What words are looked for in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,37 @@ impl Searcher {
         let max_score = matched.iter().filter_map(|(score, _)| *score).reduce(f32::max);
         let hits = sort::ordered(self, matched, order, from, size, after)?;
         Ok(Found { total, max_score, hits })
+    }
+
+    /// [`Searcher::dense_vector`] among the documents that a clause matches.
+    pub fn nearest(&self, vector: &[f32], k: usize, among: Option<&Clause>) -> Result<Vec<Hit>> {
+        let search = self.dense_half("search by vector")?.search;
+        let selection = match among {
+            None => None,
+            // Those asked for lately are kept.
+            Some(Clause::Filter(filter)) => self.selection(Some(filter))?,
+            Some(clause) => Some(self.matched(clause)?),
+        };
+        self.nearest_selected(vector, k, selection.as_ref(), search)
+    }
+
+    /// The documents that a clause matches, deleted ones included.
+    fn matched(&self, clause: &Clause) -> Result<Selection> {
+        let query = self.query(clause)?;
+        let failed = || IndexError::lexical("search", &self.dir);
+        let weight = query.weight(EnableScoring::disabled_from_searcher(&self.lexical)).map_err(failed())?;
+        let mut sets = BTreeMap::new();
+        for reader in self.lexical.segment_readers() {
+            let mut set = BitSet::with_max_value(reader.max_doc());
+            let mut take = |documents: &[DocId]| {
+                for &document in documents {
+                    set.insert(document);
+                }
+            };
+            weight.for_each_no_score(reader, &mut take).map_err(failed())?;
+            sets.insert(reader.segment_id(), set);
+        }
+        Ok(Selection::of(sets))
     }
 
     /// How many documents `clause` matches.

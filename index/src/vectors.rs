@@ -13,6 +13,7 @@ use crate::error::{IndexError, Result};
 use crate::graph::{self, Graph};
 use crate::mapped::{Draft, FileKind, Head, Mapped};
 use crate::phase::{Hook, Phase};
+use crate::settings::{DenseSettings, Space};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
@@ -163,16 +164,41 @@ impl Segment {
     }
 }
 
-/// `vector` at unit length. A vector that has it already keeps every bit.
-/// Errors with a description where it has another length, a value that is not finite, or no direction.
-pub(crate) fn normalised(mut vector: Vec<f32>, dimensions: usize) -> std::result::Result<Vec<f32>, String> {
+/// Longest a vector may be where lengths matter: products and squared distances of two such are far from the end of f32.
+const LONGEST: f64 = 1e18;
+
+/// What [`accepted`] takes, for messages.
+pub(crate) fn acceptable(dense: &DenseSettings) -> String {
+    match dense.space {
+        Space::Cosine => format!("{} finite values that are not all zero", dense.dimensions),
+        _ => format!("{} finite values of a length below {LONGEST:e}", dense.dimensions),
+    }
+}
+
+/// `vector` as a segment of these settings keeps it, or what is wrong with it.
+pub(crate) fn accepted(vector: Vec<f32>, dense: &DenseSettings) -> std::result::Result<Vec<f32>, String> {
+    if dense.space == Space::Cosine {
+        return normalised(vector, dense.dimensions);
+    }
+    let length = checked_length(&vector, dense.dimensions)?;
+    if LONGEST <= length { Err(format!("a length of {length:.1e}")) } else { Ok(vector) }
+}
+
+/// The Euclidean length of a vector of `dimensions` finite values, or what is wrong with it.
+fn checked_length(vector: &[f32], dimensions: usize) -> std::result::Result<f64, String> {
     if vector.len() != dimensions {
         return Err(format!("{} values", vector.len()));
     }
     if vector.iter().any(|value| !value.is_finite()) {
         return Err("a value that is not finite".to_owned());
     }
-    let norm = vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
+    Ok(vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt())
+}
+
+/// `vector` at unit length. A vector that has it already keeps every bit.
+/// Errors with a description where it has another length, a value that is not finite, or no direction.
+pub(crate) fn normalised(mut vector: Vec<f32>, dimensions: usize) -> std::result::Result<Vec<f32>, String> {
+    let norm = checked_length(&vector, dimensions)?;
     if norm < 1e-30 {
         return Err("all zeros".to_owned());
     }

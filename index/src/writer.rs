@@ -18,6 +18,7 @@ use crate::log::{self, Change, Log, Logged};
 use crate::manifest::Manifest;
 use crate::phase::Phase;
 use crate::searcher::Searcher;
+use crate::settings::VectorSource;
 use crate::vectors::{self, SegmentEntry, SegmentWriter};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -45,6 +46,15 @@ pub struct CommitInfo {
     pub merged: usize,
 }
 
+/// What there is of a document's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Absent,
+    /// A document that brought no vector, where no encoder makes one.
+    Bare,
+    Whole,
+}
+
 /// A vector to be, in the order of its key.
 enum Queued {
     Text(String),
@@ -62,8 +72,8 @@ pub struct Writer {
     base: Arc<Searcher>,
     /// The state that the next commit will write.
     next: Manifest,
-    /// Ids touched since the last commit, and whether they live.
-    touched: BTreeMap<String, bool>,
+    /// Ids touched since the last commit.
+    touched: BTreeMap<String, Presence>,
     queue: Vec<(u64, Queued)>,
     queued_texts: usize,
     segment: Option<SegmentWriter>,
@@ -138,7 +148,7 @@ impl Writer {
     pub fn delete(&mut self, id: &str) -> Result<bool> {
         self.alive()?;
         check_id(id)?;
-        if !self.exists(id)? {
+        if !self.contains(id)? {
             return Ok(false);
         }
         let change = Change::Delete(id.to_owned());
@@ -167,7 +177,7 @@ impl Writer {
 
     /// Whether a document with this id lives, uncommitted changes included.
     pub fn contains(&self, id: &str) -> Result<bool> {
-        self.exists(id)
+        Ok(self.presence(id)? != Presence::Absent)
     }
 
     /// Encodes at most the next `most` waiting documents, so that a commit has less to do.
@@ -216,11 +226,17 @@ impl Writer {
         outcome
     }
 
-    fn exists(&self, id: &str) -> Result<bool> {
-        match self.touched.get(id) {
-            Some(&lives) => Ok(lives),
-            None => self.base.contains(id),
+    fn presence(&self, id: &str) -> Result<Presence> {
+        if let Some(&presence) = self.touched.get(id) {
+            return Ok(presence);
         }
+        Ok(match self.base.find(id)? {
+            None => Presence::Absent,
+            Some(address) if self.base.client_half().is_some() && self.base.row_of(address).is_none() => {
+                Presence::Bare
+            }
+            Some(_) => Presence::Whole,
+        })
     }
 
     fn check_vector(&self, id: &str, vector: Option<Vec<f32>>) -> Result<Option<Vec<f32>>> {
@@ -230,10 +246,10 @@ impl Writer {
             (None, None) => Ok(None),
             (None, Some(_)) => Err(refused("no vector in a lexical index".to_owned(), "a vector".to_owned())),
             (Some(dense), Some(vector)) => {
-                let expected =
-                    format!("a vector of {} finite values that are not all zero", dense.dimensions);
-                vectors::normalised(vector, dense.dimensions).map(Some).map_err(|got| refused(expected, got))
+                let expected = || format!("a vector of {}", vectors::acceptable(dense));
+                vectors::accepted(vector, dense).map(Some).map_err(|got| refused(expected(), got))
             }
+            (Some(dense), None) if dense.source == VectorSource::Client => Ok(None),
             (Some(_), None) if self.shared.embedder.is_none() => {
                 let expected = "a vector, because the index was opened without an encoder";
                 Err(refused(expected.to_owned(), "none".to_owned()))
@@ -246,7 +262,7 @@ impl Writer {
     fn stage(&mut self, change: Change) -> Result<()> {
         match change {
             Change::Delete(id) => {
-                self.forget(&id, false)?;
+                self.turn(&id, Presence::Absent)?;
                 Ok(())
             }
             Change::Add(document) => {
@@ -254,13 +270,14 @@ impl Writer {
                 for (name, value) in &document.metadata {
                     self.next.metadata.entry(name.clone()).or_insert(value.kind());
                 }
-                self.forget(&document.id, true)?;
+                let is_bare = document.vector.is_none() && self.shared.settings.client_half().is_some();
+                self.turn(&document.id, if is_bare { Presence::Bare } else { Presence::Whole })?;
                 let key = self.next.next_key;
                 self.next.next_key += 1;
                 self.tantivy
                     .add_document(self.lexical_document(key, &document))
                     .map_err(IndexError::lexical("add a document", &self.shared.lexical_dir))?;
-                if self.shared.settings.dense.is_some() {
+                if self.shared.settings.dense.is_some() && !is_bare {
                     self.enqueue(key, document)?;
                 }
                 Ok(())
@@ -268,14 +285,17 @@ impl Writer {
         }
     }
 
-    /// Deletes earlier versions of a document and keeps the count of living documents.
-    fn forget(&mut self, id: &str, lives: bool) -> Result<()> {
-        let existed = self.exists(id)?;
-        if existed {
+    /// Deletes earlier versions of a document and keeps the counts of living documents.
+    fn turn(&mut self, id: &str, after: Presence) -> Result<()> {
+        let before = self.presence(id)?;
+        let lives = |presence: Presence| u64::from(presence != Presence::Absent);
+        let is_bare = |presence: Presence| u64::from(presence == Presence::Bare);
+        if before != Presence::Absent {
             self.tantivy.delete_term(Term::from_field_text(self.shared.fields.id, id));
         }
-        self.next.documents = self.next.documents - u64::from(existed) + u64::from(lives);
-        self.touched.insert(id.to_owned(), lives);
+        self.next.documents = self.next.documents - lives(before) + lives(after);
+        self.next.without_vector = self.next.without_vector - is_bare(before) + is_bare(after);
+        self.touched.insert(id.to_owned(), after);
         Ok(())
     }
 
@@ -329,7 +349,8 @@ impl Writer {
         };
         self.queue.push((key, queued));
         let is_full = ENCODE_BATCH <= self.queued_texts || 4 * ENCODE_BATCH <= self.queue.len();
-        if is_full && !self.shared.defer_encoding {
+        // Writing what is a vector already is not worth deferring.
+        if is_full && (!self.shared.defer_encoding || self.queued_texts == 0) {
             self.encode_queue(usize::MAX)?;
         }
         Ok(())

@@ -1,13 +1,17 @@
 //! Retrieval over an index that has no encoder, as a service that never refuses a text query.
 //!
 //! Dense and hybrid queries are answered lexically, so that strategies which ask for them still search: on a machine
-//! without MiniLM an adaptive search is poorer, not impossible. The user is told once ([`crate::engine`]); an
-//! evaluation never uses this, because its rows would not be what they are called. Neighbour: the host's own service.
+//! without MiniLM, and over an index whose documents bring their own vectors, an adaptive search is poorer, not
+//! impossible. The user is told once ([`crate::engine`]), or with the answer; an evaluation never uses this, because its rows would not be what they are called. Neighbour: the host's own service.
 
 use orion_host::{
     BoxFuture, EmbeddedRetriever, Retrieve, ServiceError,
     contract::{Document, Hit, Query, Retriever},
 };
+
+/// Why an index whose documents bring their vectors is searched so.
+pub const OWN_VECTORS: &str =
+    "documents of this index bring their own vectors, which no text can be compared with";
 
 /// Answers every query lexically; comparing texts stays unavailable.
 pub struct LexicalOnly(pub EmbeddedRetriever);

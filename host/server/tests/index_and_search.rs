@@ -170,3 +170,46 @@ fn uncommitted_documents_wait_in_the_log() {
     let committed = json(&sandbox.answered(&["index", "commit", "notes", "--json"]));
     assert_eq!(committed["documents"], 3);
 }
+
+/// Vectors that documents bring: kept, counted, searched by words from the command line, and told.
+#[test]
+fn an_index_of_its_documents_vectors() {
+    let sandbox = Sandbox::new();
+    let lines = concat!(
+        "{\"_id\": \"d1\", \"text\": \"salt from the sea\", \"vector\": [1, 0.5, 2]}\n",
+        "{\"_id\": \"d2\", \"embedding\": [0, 3, 4]}\n",
+        "{\"_id\": \"d3\", \"text\": \"the sea rises\"}\n",
+    );
+    sandbox.write("notes.jsonl", lines);
+    sandbox.answered(&["index", "create", "notes", "--vectors", "3"]);
+    sandbox.answered(&["index", "add", "notes", "notes.jsonl"]);
+    let stats = json(&sandbox.answered(&["index", "stats", "notes", "--json"]));
+    let shown =
+        ["documents", "vectors", "dimensions", "vector_source", "space", "encoder"].map(|name| &stats[name]);
+    assert_eq!(serde_json::json!(shown), serde_json::json!([3, 2, 3, "client", "cosine", null]));
+    let text = sandbox.answered(&["index", "stats", "notes"]);
+    let line = "vectors    2, 0 dead; of 3 dimensions, brought by documents, compared by cosine\n";
+    assert!(text.contains(line), "{text}");
+
+    let found = sandbox.run(&["search", "sea", "--index", "notes", "--strategy", "hybrid", "--json"]);
+    assert_eq!(json(&found.stdout)["ranking"].as_array().map(Vec::len), Some(2));
+    let warning = "warning: documents of this index bring their own vectors, which no text can be compared with: searches \
+                   are lexical only";
+    assert!(found.stderr.contains(warning) && !found.stderr.contains("models fetch"), "{}", found.stderr);
+
+    sandbox.write("short.jsonl", "{\"_id\": \"d4\", \"text\": \"x\", \"vector\": [1, 2]}\n");
+    let refused = sandbox.run(&["index", "add", "notes", "short.jsonl"]);
+    let reason = "document `d4`: expected a vector of 3 finite values that are not all zero, got 2 values";
+    assert!(refused.code == 2 && refused.stderr.contains(reason), "{}", refused.stderr);
+    let refused = sandbox.run(&["index", "add", "others", "short.jsonl"]);
+    assert!(
+        refused.stderr.contains("hint: `orion index create NAME --vectors DIMENSION`"),
+        "{}",
+        refused.stderr
+    );
+    for dimension in ["0", "16001", "many"] {
+        assert_eq!(sandbox.run(&["index", "create", "wrong", "--vectors", dimension]).code, 2);
+    }
+    let both = sandbox.run(&["index", "create", "wrong", "--vectors", "3", "--lexical-only"]);
+    assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
+}

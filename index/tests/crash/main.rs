@@ -8,7 +8,7 @@
 mod full;
 mod work;
 
-use orion_index::{Hook, Index, Phase};
+use orion_index::{Hook, Index, Phase, VectorSource};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -50,7 +50,12 @@ fn main() {
         }
         ["fill", dir, way] => full::fill(Path::new(dir), way),
         ["freeze", dir] => work::freeze(Path::new(dir), &work::settings(), 9),
-        ["freeze-graph", dir] => work::freeze(Path::new(dir), &work::graph_settings(), 36),
+        ["freeze-graph", dir] => {
+            work::freeze(Path::new(dir), &work::graph_settings(VectorSource::Encoder), 36);
+        }
+        ["freeze-client", dir] => {
+            work::freeze(Path::new(dir), &work::graph_settings(VectorSource::Client), 36);
+        }
         // A filter for another test of the workspace is none of ours.
         _ => {
             kills();
@@ -98,19 +103,24 @@ fn say(line: &str) {
 
 fn kills() {
     let root = tempfile::tempdir().unwrap();
-    let dir = root.path().join("index");
-    drop(Index::create(&dir, &work::graph_settings(), work::options()).unwrap());
-    let mut model = Model::new();
+    // One whose vectors are encoded or brought, and one where documents bring them or have none; in turn.
+    let mut indexes = [VectorSource::Encoder, VectorSource::Client].map(|source| {
+        let dir = root.path().join(format!("{source:?}"));
+        drop(Index::create(&dir, &work::graph_settings(source), work::options()).unwrap());
+        (dir, Model::new())
+    });
     for (order, (_, name, most)) in PHASES.iter().enumerate() {
         for kill in 0..KILLS_PER_PHASE {
+            let (dir, model) = &mut indexes[(kill / 2 % 2) as usize];
             let seed = SEED + order as u64 * 1000 + kill;
             let mut random = Random(seed);
             let times = 1 + random.below(*most);
             let stop = kill % 2 == 0;
-            let acknowledged = run_and_kill(&dir, seed, name, times, stop, random.below(4000));
-            model = survivors(&dir, model, seed, acknowledged, stop, name);
+            let acknowledged = run_and_kill(dir, seed, name, times, stop, random.below(4000));
+            *model = survivors(dir, std::mem::take(model), seed, acknowledged, stop, name);
         }
-        println!("crash: {KILLS_PER_PHASE} kills at {name}: nothing lost, {} documents", model.len());
+        let documents: usize = indexes.iter().map(|(_, model)| model.len()).sum();
+        println!("crash: {KILLS_PER_PHASE} kills at {name}: nothing lost, {documents} documents");
     }
 }
 

@@ -1,7 +1,8 @@
 //! The work that children do, and what must be there afterwards.
 
 use orion_index::{
-    DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, Writer,
+    DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, VectorSource,
+    Writer,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,15 +69,22 @@ pub(crate) fn settings() -> IndexSettings {
     IndexSettings { dense: Some(dense), ..IndexSettings::default() }
 }
 
-/// With codes beside all vectors, and graphs beside all but the fewest.
-pub(crate) fn graph_settings() -> IndexSettings {
+/// With codes beside all vectors, and graphs beside all but the fewest; an encoder makes the vectors, or documents bring
+/// them.
+pub(crate) fn graph_settings(source: VectorSource) -> IndexSettings {
     let dense = DenseSettings {
         dimensions: DIMENSIONS,
+        source,
         search: DenseSearch::Graph,
         graph_from: 4,
         ..DenseSettings::default()
     };
     IndexSettings { dense: Some(dense), ..IndexSettings::default() }
+}
+
+/// Some documents bring their vector, about every second one. The others are encoded, or have none.
+pub(crate) fn brings_vector(text: &str) -> bool {
+    vector(text)[0] < 0.0
 }
 
 pub(crate) fn apply(writer: &mut Writer, (id, text): &Change) {
@@ -85,8 +93,7 @@ pub(crate) fn apply(writer: &mut Writer, (id, text): &Change) {
         return;
     };
     let metadata = BTreeMap::from([("length".to_owned(), Value::Number(text.len() as f64))]);
-    // Some documents bring their vector, others are encoded.
-    let own = (text.len() % 2 == 0).then(|| vector(text));
+    let own = brings_vector(text).then(|| vector(text));
     let (id, text) = (id.clone(), text.clone());
     writer
         .add(Document { id, title: String::new(), text, metadata, vector: own, ..Document::default() })
@@ -115,12 +122,19 @@ pub(crate) fn check_halves(index: &Index, model: &Model, what: &str) {
     let searcher = index.searcher();
     let ids: Vec<&String> = model.keys().collect();
     assert_eq!(searcher.ids().iter().collect::<Vec<_>>(), ids, "{what}: lexical");
-    assert_eq!(searcher.vector_ids().iter().collect::<Vec<_>>(), ids, "{what}: dense");
+    let is_client = searcher.client_half().is_some();
+    let has_vector = |text: &str| !is_client || brings_vector(text);
+    let with_vector: Vec<&String> =
+        model.iter().filter(|(_, text)| has_vector(text)).map(|(id, _)| id).collect();
+    assert_eq!(searcher.vector_ids().iter().collect::<Vec<_>>(), with_vector, "{what}: dense");
     assert_eq!(searcher.len(), model.len() as u64, "{what}");
     for (id, text) in model {
         let word = text.split(' ').next().unwrap();
         let found = searcher.lexical(word, 10, None).unwrap();
         assert_eq!(found.iter().map(|hit| &hit.id).collect::<Vec<_>>(), [id], "{what}: lexical {word}");
+        if !has_vector(text) {
+            continue;
+        }
         let nearest = searcher.dense_vector(&vector(text), 1, None).unwrap();
         assert_eq!(&nearest[0].id, id, "{what}: dense {word}");
         assert!(0.9999 < nearest[0].score, "{what}: dense {word}");
@@ -132,7 +146,8 @@ pub(crate) fn check_halves(index: &Index, model: &Model, what: &str) {
 }
 
 /// Writes the sample of the on-disk format that later versions must open: two commits with replaced and deleted
-/// documents, and a tail of acknowledged changes in the log. Beside it, as text, what it holds.
+/// documents, and a tail of acknowledged changes in the log. Beside it, as text, what it holds, and which documents have
+/// a vector where not all have.
 pub(crate) fn freeze(dir: &Path, settings: &IndexSettings, count: usize) {
     let index = Index::create(dir, settings, options()).unwrap();
     let mut writer = index.writer().unwrap();
@@ -147,4 +162,9 @@ pub(crate) fn freeze(dir: &Path, settings: &IndexSettings, count: usize) {
     }
     let lines: Vec<String> = model.iter().map(|(id, text)| format!("{id} {text}\n")).collect();
     std::fs::write(dir.with_extension("txt"), lines.concat()).unwrap();
+    if settings.client_half().is_some() {
+        let with_vector = model.iter().filter(|(_, text)| brings_vector(text));
+        let ids: Vec<String> = with_vector.map(|(id, _)| format!("{id}\n")).collect();
+        std::fs::write(dir.with_extension("vectors"), ids.concat()).unwrap();
+    }
 }

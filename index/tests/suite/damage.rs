@@ -299,12 +299,15 @@ fn a_failed_writer_says_so_and_loses_nothing() {
 
 #[test]
 fn the_frozen_format_keeps_opening() {
-    keeps_opening("format-1", 0);
+    keeps_opening("format-1", 0, None);
     // With what lies beside the vectors.
-    keeps_opening("format-1-graph", 41);
+    keeps_opening("format-1-graph", 41, None);
+    // With vectors that documents bring, and documents that bring none.
+    keeps_opening("format-1-client", 20, Some("format-1-client.vectors"));
 }
 
-fn keeps_opening(name: &str, graph_vectors: u64) {
+/// `with_vectors` lists the documents that have one, where not all have.
+fn keeps_opening(name: &str, graph_vectors: u64, with_vectors: Option<&str>) {
     let frozen = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("index");
@@ -320,7 +323,14 @@ fn keeps_opening(name: &str, graph_vectors: u64) {
     let index = Index::open(&dir, OpenOptions { encoder: Some(encoder), ..options() }).unwrap();
     let searcher = index.searcher();
     let ids = searcher.ids();
-    assert_eq!(searcher.vector_ids(), ids);
+    let expected = match with_vectors {
+        None => ids.clone(),
+        Some(list) => {
+            let list = std::fs::read_to_string(frozen.with_file_name(list)).unwrap();
+            list.lines().map(str::to_owned).collect()
+        }
+    };
+    assert_eq!(searcher.vector_ids(), expected);
     let wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
     let held: Vec<String> = searcher
         .documents(&wanted)

@@ -4,6 +4,7 @@ mod basics;
 mod common;
 mod damage;
 mod dense;
+mod own_vectors;
 mod services;
 mod snapshot;
 mod structured;

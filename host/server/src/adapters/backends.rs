@@ -193,6 +193,12 @@ impl SplitRetriever {
 
     fn dense(&self, vector: &[f32], k: usize, filter: Option<&Filter>) -> Found {
         let Some(engine) = &self.halves.dense else {
+            if self.embedded.client_half().is_some() {
+                // Of another making than the encoder's, even where the lengths agree.
+                let reason = "the embedded half has vectors that its documents brought, and no text can be compared with \
+                              them";
+                return Err(ServiceError::Unavailable(reason.to_owned()));
+            }
             return self.embedded.dense_vector(vector, k, filter).map_err(service_error);
         };
         let condition = self.condition(filter)?;

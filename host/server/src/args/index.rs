@@ -51,7 +51,7 @@ pub enum DenseSearchChoice {
 pub enum IndexCommand {
     /// Make an empty index
     #[command(
-        after_help = "Examples:\n  orion index create notes\n  orion index create notes --language german --metadata year=number --metadata lang=keyword\n  orion index create logs --lexical-only\n  orion index create papers --dense-search graph"
+        after_help = "Examples:\n  orion index create notes\n  orion index create notes --language german --metadata year=number --metadata lang=keyword\n  orion index create logs --lexical-only\n  orion index create images --vectors 512\n  orion index create papers --dense-search graph"
     )]
     Create {
         /// Its name
@@ -59,6 +59,9 @@ pub enum IndexCommand {
         /// Keep no vectors; searches are lexical
         #[arg(long)]
         lexical_only: bool,
+        /// Keep vectors of so many numbers that documents bring, compared by cosine, in place of an encoder's
+        #[arg(long, value_name = "DIMENSION", conflicts_with = "lexical_only", value_parser = clap::value_parser!(u32).range(1..=16_000))]
+        vectors: Option<u32>,
         /// Language of lexical analysis
         #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
         language: LanguageChoice,

@@ -6,7 +6,8 @@ use std::{
 };
 
 use orion_host::index::{
-    DenseSearch, DenseSettings, Index, IndexSettings, IndexStats, JsonLines, Kind, Language, Writer,
+    DenseSearch, DenseSettings, Index, IndexError, IndexSettings, IndexStats, JsonLines, Kind, Language,
+    Space, VectorSource, Writer,
 };
 
 use super::{Session, doctor::warn_of_slow_processor};
@@ -24,12 +25,21 @@ use crate::{
 
 pub(super) fn run(command: IndexCommand, session: &Session) -> Result<Verdict, Failure> {
     match command {
-        IndexCommand::Create { name, lexical_only, language, metadata, dense_search, graph_from } => {
-            let base = if lexical_only {
-                IndexSettings::lexical_only()
-            } else {
-                dense(IndexSettings::default(), Some(dense_search), graph_from)
+        IndexCommand::Create {
+            name,
+            lexical_only,
+            vectors,
+            language,
+            metadata,
+            dense_search,
+            graph_from,
+        } => {
+            let base = match vectors {
+                Some(dimension) => IndexSettings::client_vectors(dimension as usize, Space::Cosine),
+                None if lexical_only => IndexSettings::lexical_only(),
+                None => IndexSettings::default(),
             };
+            let base = dense(base, Some(dense_search), graph_from);
             create(&name, base, language, &metadata, session)
         }
         IndexCommand::Add { name, files, no_commit, dense_search } => {
@@ -197,7 +207,7 @@ fn add(
     let mut writer = open_writer(&index, name)?;
     let mut added = 0_u64;
     for file in files {
-        added += add_file(&mut writer, file)?;
+        added += add_file(&mut writer, file, index.settings().client_half().is_some())?;
     }
     let done = finish(&mut writer, no_commit, name)?;
     bar.finish_and_clear();
@@ -230,7 +240,7 @@ fn check_way(
 }
 
 /// A line that is no document ends the command; what came before it is in the log and stays.
-fn add_file(writer: &mut Writer, file: &Path) -> Result<u64, Failure> {
+fn add_file(writer: &mut Writer, file: &Path, takes_vectors: bool) -> Result<u64, Failure> {
     let attempted = || format!("adding `{}`", file.display());
     let mut added = 0;
     for read in JsonLines::open(file).attempt(attempted())? {
@@ -238,7 +248,16 @@ fn add_file(writer: &mut Writer, file: &Path) -> Result<u64, Failure> {
         if kept.is_err() {
             writer.sync().attempt(attempted())?;
         }
+        let is_foreign_vector = matches!(
+            &kept,
+            Err(IndexError::Document { expected, got, .. }) if expected.contains("vector") && got != "none"
+        );
         kept.attempt(attempted()).map_err(|failure| {
+            if is_foreign_vector && !takes_vectors {
+                return failure.hint(
+                    "`orion index create NAME --vectors DIMENSION` makes an index for vectors that documents bring",
+                );
+            }
             if failure.causes().iter().any(|cause| cause.contains("encoder")) {
                 return failure.hint(Places::models_hint());
             }
@@ -307,12 +326,16 @@ fn stats(name: &IndexName, session: &Session) -> Result<Verdict, Failure> {
 fn stats_json(name: &IndexName, index: &Index, stats: &IndexStats) -> serde_json::Value {
     let metadata: serde_json::Map<String, serde_json::Value> =
         stats.metadata.iter().map(|(field, kind)| (field.clone(), kind.name().into())).collect();
+    let dense = index.settings().dense.as_ref();
     serde_json::json!({
         "index": name.to_string(),
         "folder": index.dir(),
         "documents": stats.documents,
         "vectors": stats.vectors,
         "dead_vectors": stats.dead_vectors,
+        "dimensions": dense.map(|dense| dense.dimensions),
+        "vector_source": dense.map(|dense| dense.source),
+        "space": dense.map(|dense| dense.space),
         "lexical_segments": stats.lexical_segments,
         "vector_segments": stats.vector_segments,
         "dense_search": stats.dense_search,
@@ -333,8 +356,17 @@ fn stats_text(name: &IndexName, index: &Index, stats: &IndexStats) -> String {
         .iter()
         .map(|(field, kind): (&String, &Kind)| format!("{field} ({})", kind.name()))
         .collect();
-    let vectors = match index.settings().dense {
-        Some(_) => format!("{}, {} dead", grouped(stats.vectors), grouped(stats.dead_vectors)),
+    let vectors = match &index.settings().dense {
+        Some(dense) => {
+            let counts = format!("{}, {} dead", grouped(stats.vectors), grouped(stats.dead_vectors));
+            match dense.source {
+                VectorSource::Encoder => counts,
+                VectorSource::Client => {
+                    let (dimensions, space) = (dense.dimensions, dense.space.name());
+                    format!("{counts}; of {dimensions} dimensions, brought by documents, compared by {space}")
+                }
+            }
+        }
         None => "none: lexical only".to_owned(),
     };
     let way = stats.dense_search.map_or("none".to_owned(), |search| {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use orion_engines::{Engine as Backend, Half, Kind};
-use orion_host::index::{Index, Kind as IndexKind, Searcher};
+use orion_host::index::{Index, Kind as IndexKind, Searcher, Space};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -62,7 +62,17 @@ pub(super) fn run(order: &Order, session: &Session) -> Result<Verdict, Failure> 
     let index = engine.open_index(&order.name)?;
     let searcher = index.searcher();
     let ids = searcher.ids();
-    let has_vectors = index.settings().dense.is_some() && backend.kind().can_be(Half::Dense);
+    let dense = index.settings().dense.as_ref();
+    // Engines get a space of cosines.
+    if let Some(other) = dense.filter(|dense| dense.space != Space::Cosine) {
+        return Err(Failure::new(format!(
+            "pushing `{}` to `{}`: expected vectors compared by cosine, got {}",
+            order.name,
+            order.to,
+            other.space.name()
+        )));
+    }
+    let has_vectors = dense.is_some() && backend.kind().can_be(Half::Dense);
     if !has_vectors && !backend.kind().can_be(Half::Lexical) {
         return Err(Failure::new(format!(
             "pushing `{}` to `{}`: expected an index with vectors, got a lexical one",
@@ -70,7 +80,7 @@ pub(super) fn run(order: &Order, session: &Session) -> Result<Verdict, Failure> 
         )));
     }
     let attempted = format!("pushing `{}` to `{}`", order.name, order.to);
-    let dimensions = index.settings().dense.as_ref().filter(|_| has_vectors).map(|dense| dense.dimensions);
+    let dimensions = dense.filter(|_| has_vectors).map(|dense| dense.dimensions);
     let kinds = searcher.metadata().iter().filter_map(|(name, kind)| Some((name.clone(), to_kind(*kind)?)));
     backend.prepare(dimensions, &kinds.collect()).attempt(attempted.clone())?;
 

@@ -17,6 +17,7 @@ use crate::{
     args::{BudgetArgs, SearchArgs},
     engine::{Engine, LoadedPolicy, WithoutEncoder},
     failure::{Explain, Failure},
+    lexical_only::OWN_VECTORS,
     meant::{PolicyChoice, StrategyChoice, check_options, limits, strategy_options},
     places::IndexName,
     terminal::{Ink, Terminal, grouped},
@@ -97,7 +98,11 @@ pub(super) fn search(
         Collection::Named(name) | Collection::Elsewhere(name, _) => engine.open_index(name)?,
         Collection::Bundled => index_corpus(engine, session)?,
     };
-    engine.warn_without_encoder()?;
+    if index.settings().client_half().is_some() && !matches!(collection, Collection::Elsewhere(..)) {
+        session.terminal.warn(&format!("{OWN_VECTORS}: searches are lexical only"));
+    } else {
+        engine.warn_without_encoder()?;
+    }
     let policy = engine.policy(policy)?;
     let limits = limits(Limits::default(), budget);
     let (services, notes) = match collection {

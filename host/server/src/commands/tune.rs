@@ -12,6 +12,7 @@ use crate::{
     Verdict,
     engine::Engine,
     failure::{Explain, Failure},
+    lexical_only::OWN_VECTORS,
     places::IndexName,
     terminal::Ink,
 };
@@ -35,7 +36,8 @@ pub(super) fn run(name: &IndexName, data: &Path, split: &str, session: &Session)
     let index = engine.open_index(name)?;
     let searcher = index.searcher();
     if !searcher.can_encode() {
-        return Err(Failure::new(format!("tuning index `{name}`: expected both halves, got lexical only"))
+        let got = searcher.client_half().map_or("lexical only", |_| OWN_VECTORS);
+        return Err(Failure::new(format!("tuning index `{name}`: expected both halves, got: {got}"))
             .hint("without vectors and an encoder there is nothing to weigh"));
     }
     session.terminal.say(&format!("searching both halves for {} queries", queries.len()));

@@ -15,7 +15,7 @@ use super::{
     search::{Seen, body::SearchBody, compile::Scope, envelope, ranked_hits},
     spans,
 };
-use crate::{adapters::backends::SplitRetriever, engine::WithoutEncoder};
+use crate::{adapters::backends::SplitRetriever, engine::WithoutEncoder, lexical_only::OWN_VECTORS};
 
 /// `ext.adaptive`, or the `adaptive` processor of a pipeline.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -352,6 +352,9 @@ fn reply(
         "degraded": degraded,
         "partial": is_partial(outcome),
     });
+    if split.is_none() && seen.searcher.client_half().is_some() {
+        adaptive["note"] = json!(format!("{OWN_VECTORS}: searched by words"));
+    }
     if trace {
         adaptive["tree"] = json!(outcome.trace);
         adaptive["call_ms"] = json!(outcome.call_ms);

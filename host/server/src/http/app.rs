@@ -264,8 +264,11 @@ impl App {
             return Err(error);
         }
         let options = self.open_options().map_err(|failure| ApiError::fault(failure.to_string()))?;
-        let base =
-            if options.encoder.is_some() { IndexSettings::default() } else { IndexSettings::lexical_only() };
+        let base = match meta.mapping.vector() {
+            Some((_, vector)) => vector.settings(),
+            None if options.encoder.is_some() => IndexSettings::default(),
+            None => IndexSettings::lexical_only(),
+        };
         let settings = IndexSettings { metadata: meta.mapping.kinds(), fields: MOST_FIELDS, ..base };
         let index = self.catalog.create(name, &settings, options)?;
         let collection = Collection::start(name, index, Some(meta), self.write_bounds())?;

@@ -16,14 +16,14 @@ use std::{
     time::Duration,
 };
 
-use orion_host::index::{Index, Searcher};
+use orion_host::index::{Index, Searcher, StoredDocument};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use crate::adapters::backends::Halves;
 
-use super::{error::ApiError, mapping::Mapping, persist::write_whole, writing};
+use super::{error::ApiError, mapping::Mapping, persist::write_whole, vectors, writing};
 
 /// Name of the mapping's file in the index's folder.
 pub const MAPPING_FILE: &str = "mapping.json";
@@ -62,7 +62,7 @@ impl Kept {
     }
 
     /// Of what the index stored; of documents that the command line added, what there is of them.
-    pub fn of_document(document: orion_host::index::StoredDocument) -> Self {
+    pub fn of_document(document: StoredDocument) -> Self {
         let parsed = document.source.as_deref().and_then(|stored| {
             let (head, source) = stored.split_once('\n')?;
             let (version, sequence) = head.split_once(' ')?;
@@ -203,7 +203,7 @@ impl Collection {
             None => match std::fs::read_to_string(&file) {
                 Ok(text) => (serde_json::from_str(&text).map_err(|error| fault(&error))?, true),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    let mapping = Mapping::of_kinds(index.searcher().metadata());
+                    let mapping = Mapping::of_index(&index);
                     let settings = kept_settings(&index.dir().join(SETTINGS_FILE)).map_err(|error| {
                         ApiError::fault(format!("index [{name}]: `{SETTINGS_FILE}`: {error}"))
                     })?;
@@ -247,6 +247,13 @@ impl Collection {
             return Err(ApiError::illegal(format!(
                 "index [{}] was made by the command line: its mapping cannot be changed",
                 self.name
+            )));
+        }
+        if meta.mapping.vector() != self.meta().mapping.vector() {
+            return Err(ApiError::illegal(format!(
+                "index [{}]: a {} field has to be in the mapping that the index is made with",
+                self.name,
+                vectors::KIND
             )));
         }
         let kept = if self.has_meta {
@@ -325,8 +332,26 @@ impl Collection {
         if let Some(halves) = self.elsewhere.get().filter(|halves| halves.is_whole()) {
             return Ok(halves.document(id).map_err(super::elsewhere::api_error)?.map(Kept::of_document));
         }
-        let found = self.searcher().documents(&[id])?.pop().flatten();
-        Ok(found.map(Kept::of_document))
+        let searcher = self.searcher();
+        let found = searcher.documents(&[id])?.pop().flatten();
+        found.map(|document| self.kept(&searcher, document)).transpose()
+    }
+
+    /// A committed document as it is kept. The vector of one that the command line added is a part of its source, so
+    /// that it is shown, and not lost where the document is changed in parts.
+    pub fn kept(&self, searcher: &Searcher, document: StoredDocument) -> Result<Kept, ApiError> {
+        let meta = self.meta();
+        let field = meta.mapping.vector().filter(|_| document.source.is_none());
+        let id = document.id.clone();
+        let mut kept = Kept::of_document(document);
+        if let Some((field, _)) = field
+            && let Some(vector) = searcher.vector_of(&id)?
+        {
+            let mut source = kept.object();
+            source.insert(field.to_owned(), json!(vector));
+            kept.source = Value::Object(source).to_string();
+        }
+        Ok(kept)
     }
 
     /// Ends the writer: what is acknowledged is committed if that costs no embedding, else left to the log.

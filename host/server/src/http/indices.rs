@@ -15,11 +15,12 @@ use super::{
 };
 
 /// Settings that are understood, or that make no difference to an index that is one shard on one machine.
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 7] = [
     "number_of_shards",
     "number_of_replicas",
     "refresh_interval",
     "knn",
+    "knn.algo_param.ef_search",
     "search.default_pipeline",
     "max_result_window",
 ];

@@ -1,16 +1,23 @@
 //! Mappings: which fields documents have, of which types, and how a document becomes one of the index's.
 //!
 //! A text field is searched on its own through a numbered field of the index, and together with the others through the
-//! one field that is embedded. Everything else is metadata, a column under the field's own name. A string of a
-//! dynamic mapping is both, as OpenSearch maps it: text, with a keyword behind `NAME.keyword`.
+//! one field that is embedded, unless documents bring their vectors (`vectors.rs`). Everything else is metadata, a column
+//! under the field's own name. A string of a dynamic mapping is both, as OpenSearch maps it: text, with a keyword behind
+//! `NAME.keyword`.
 
 use std::collections::BTreeMap;
 
-use orion_host::index::{Document, Kind, MOST_FIELDS, Searched, Value as Stored, format_date, parse_date};
+use orion_host::index::{
+    Document, Index, Kind, MOST_FIELDS, Searched, Value as Stored, format_date, parse_date,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{call::kind_of, error::ApiError};
+use super::{
+    call::kind_of,
+    error::ApiError,
+    vectors::{self, VectorMapping},
+};
 
 /// Longest string that a keyword behind a dynamic text field keeps, in characters: OpenSearch's own.
 const DYNAMIC_KEYWORD_CHARS: usize = 256;
@@ -42,6 +49,15 @@ pub struct FieldMapping {
     /// Of keywords: longer ones are not indexed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_above: Option<usize>,
+    /// Of vectors: how long they are, and how they are compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector: Option<VectorMapping>,
+}
+
+impl FieldMapping {
+    fn of(kind: &str) -> Self {
+        Self { kind: kind.to_owned(), number: None, keyword: None, ignore_above: None, vector: None }
+    }
 }
 
 /// What becomes of fields that are not mapped.
@@ -112,8 +128,6 @@ fn column_kind(kind: &str) -> Option<Kind> {
 impl Mapping {
     /// The mapping of an index that the command line made: title and text as one, its metadata.
     pub fn of_kinds(kinds: &BTreeMap<String, Kind>) -> Self {
-        let text =
-            || FieldMapping { kind: "text".to_owned(), number: None, keyword: None, ignore_above: None };
         let mut mapping = Self { dynamic: Dynamic::Strict, ..Self::default() };
         for (name, kind) in kinds {
             let kind = match kind {
@@ -123,10 +137,23 @@ impl Mapping {
                 Kind::Text => "words",
                 _ => "keyword",
             };
-            mapping.fields.insert(name.clone(), FieldMapping { kind: kind.to_owned(), ..text() });
+            mapping.fields.insert(name.clone(), FieldMapping::of(kind));
         }
-        mapping.fields.insert("title".to_owned(), text());
-        mapping.fields.insert("text".to_owned(), text());
+        for name in ["title", "text"] {
+            mapping.fields.insert(name.to_owned(), FieldMapping::of("text"));
+        }
+        mapping
+    }
+
+    /// The mapping of an index that the command line made, with its vectors where documents bring them.
+    pub fn of_index(index: &Index) -> Self {
+        let mut mapping = Self::of_kinds(index.searcher().metadata());
+        if let Some(dense) = index.settings().client_half() {
+            let vector = Some(VectorMapping::of_index(dense));
+            let field = FieldMapping { vector, ..FieldMapping::of(vectors::KIND) };
+            // Metadata of that name, if there is any, was there first.
+            mapping.fields.entry(vectors::OWN_FIELD.to_owned()).or_insert(field);
+        }
         mapping
     }
 
@@ -203,19 +230,18 @@ impl Mapping {
             None if is_kept_object => "object".to_owned(),
             None => return Err(ApiError::mapping(format!("No type specified for field [{name}]"))),
         };
+        if kind == vectors::KIND {
+            let vector = Some(VectorMapping::parse(name, definition)?);
+            return self.add(name, FieldMapping { vector, ..FieldMapping::of(&kind) });
+        }
         let is_object = kind == "object" && is_kept_object;
         if kind != "text" && column_kind(&kind).is_none() && !is_object || kind == "words" {
-            let known = "text, keyword, date, boolean, numbers, and object with enabled false";
-            let reason = if kind == "knn_vector" {
-                format!(
-                    "No handler for type [knn_vector] declared on field [{name}]: vectors are made here, from the text fields"
-                )
-            } else {
-                format!("No handler for type [{kind}] declared on field [{name}]: there are {known}")
-            };
-            return Err(ApiError::mapping(reason));
+            let known = "text, keyword, date, boolean, knn_vector, numbers, and object with enabled false";
+            return Err(ApiError::mapping(format!(
+                "No handler for type [{kind}] declared on field [{name}]: there are {known}"
+            )));
         }
-        let mut field = FieldMapping { kind, number: None, keyword: None, ignore_above: None };
+        let mut field = FieldMapping::of(&kind);
         for (key, value) in definition {
             match (key.as_str(), value) {
                 ("type", _) => {}
@@ -256,9 +282,14 @@ impl Mapping {
             if *known == field {
                 return Ok(());
             }
+            let shown = |field: &FieldMapping| match &field.vector {
+                Some(vector) => Value::Object(vector.given.clone()).to_string(),
+                None => field.kind.clone(),
+            };
             return Err(ApiError::illegal(format!(
                 "mapper [{name}] cannot be changed from type [{}] to [{}]",
-                known.kind, field.kind
+                shown(known),
+                shown(&field)
             )));
         }
         let is_plain = name.len() <= 64
@@ -267,6 +298,12 @@ impl Mapping {
         if !is_plain && field.kind != "object" {
             return Err(ApiError::mapping(format!(
                 "field name [{name}]: expected 1 to 64 letters, digits and `_`, a letter first"
+            )));
+        }
+        if let (Some(_), Some((known, _))) = (&field.vector, self.vector()) {
+            return Err(ApiError::mapping(format!(
+                "[{}] field [{name}]: an index has one such field at most, and [{known}] is one",
+                vectors::KIND
             )));
         }
         if field.kind == "text" {
@@ -307,6 +344,11 @@ impl Mapping {
         (field.keyword.as_deref() == Some(sub)).then(|| Target::Column(name.to_owned(), Kind::Keyword))
     }
 
+    /// The field whose vectors documents bring.
+    pub fn vector(&self) -> Option<(&str, &VectorMapping)> {
+        self.fields.iter().find_map(|(name, field)| Some((name.as_str(), field.vector.as_ref()?)))
+    }
+
     /// Names of the text fields.
     pub fn text_fields(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().filter(|(_, field)| field.kind == "text").map(|(name, _)| name.as_str())
@@ -316,6 +358,10 @@ impl Mapping {
     pub fn to_json(&self) -> Value {
         let mut properties = Map::new();
         for (name, field) in &self.fields {
+            if let Some(vector) = &field.vector {
+                properties.insert(name.clone(), Value::Object(vector.given.clone()));
+                continue;
+            }
             let kind = if field.kind == "words" { "text" } else { &field.kind };
             let mut shown = json!({ "type": kind });
             if kind == "object" {
@@ -365,7 +411,9 @@ impl Mapping {
                 continue;
             }
             let Some(field) = self.fields.get(name) else { continue };
-            if field.kind == "text" {
+            if let Some(vector) = &field.vector {
+                document.vector = Some(vectors::of_document(name, vector, value)?);
+            } else if field.kind == "text" {
                 let text = text_of(name, value)?;
                 if let Some(keyword) = &field.keyword {
                     debug_assert!(!keyword.is_empty());
@@ -428,7 +476,7 @@ impl Mapping {
             }
         };
         let ignore_above = keyword.is_some().then_some(DYNAMIC_KEYWORD_CHARS);
-        self.add(name, FieldMapping { kind: kind.to_owned(), number: None, keyword, ignore_above })?;
+        self.add(name, FieldMapping { keyword, ignore_above, ..FieldMapping::of(kind) })?;
         Ok(true)
     }
 }

@@ -37,6 +37,7 @@ pub mod spans;
 pub mod stream;
 mod tls;
 pub mod ui;
+pub mod vectors;
 mod writing;
 
 use std::{

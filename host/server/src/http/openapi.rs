@@ -229,19 +229,45 @@ fn member_schema(name: &str) -> Value {
     }
 }
 
+/// The one query whose members are all known: a field of vectors, and what is near to what.
+fn knn_schema() -> Value {
+    json!({
+        "type": "object", "minProperties": 1, "maxProperties": 1,
+        "additionalProperties": {
+            "type": "object", "required": ["vector", "k"], "additionalProperties": false,
+            "properties": {
+                "vector": { "type": "array", "items": { "type": "number" }, "description": "as long as the field's" },
+                "k": { "type": "integer", "minimum": 1, "maximum": 10_000 },
+                "filter": reference("Query"),
+                "boost": { "type": "number", "minimum": 0 },
+            },
+        },
+    })
+}
+
 fn schemas() -> Value {
     let object = |properties: Value| json!({ "type": "object", "properties": properties, "additionalProperties": false });
     let any = json!({ "type": "object" });
     let members: Map<String, Value> =
         search::body::KNOWN.iter().map(|name| ((*name).to_owned(), member_schema(name))).collect();
-    let queries: Map<String, Value> =
-        search::dsl::KINDS.iter().map(|name| ((*name).to_owned(), any.clone())).collect();
+    let query = |name: &&str| ((*name).to_owned(), if *name == "knn" { knn_schema() } else { any.clone() });
+    let queries: Map<String, Value> = search::dsl::KINDS.iter().map(query).collect();
     let whole = json!({ "type": "integer", "minimum": 0 });
     let ids = json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
     let mapping = json!({
         "type": "object",
         "properties": {
-            "properties": { "type": "object", "additionalProperties": { "type": "object" } },
+            "properties": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {
+                        "type": { "type": "string" },
+                        "dimension": { "type": "integer", "minimum": 1, "description": "of a knn_vector" },
+                        "space_type": { "enum": ["cosinesimil", "l2", "innerproduct"] },
+                    },
+                },
+            },
             "dynamic": { "type": ["boolean", "string"] },
             "_meta": { "type": "object" },
         },

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     adapters::backends::SplitRetriever,
     http::{adaptive, elsewhere, error::ApiError, search::Seen},
+    lexical_only::OWN_VECTORS,
 };
 
 /// Characters of a document's text beside its id: enough to see whether it is worth fetching.
@@ -294,7 +295,13 @@ impl Plain {
         let is_substitute = mode != Mode::Lexical && !seen.searcher.can_encode();
         let note = match &outcome.degraded {
             Some(degraded) => Some(degraded.to_string()),
-            None if is_substitute => Some("there is no dense encoder: searched by words".to_owned()),
+            None if is_substitute => {
+                let reason = match seen.searcher.client_half() {
+                    Some(_) => OWN_VECTORS,
+                    None => "there is no dense encoder",
+                };
+                Some(format!("{reason}: searched by words"))
+            }
             None => None,
         };
         let mode = if is_substitute { Mode::Lexical } else { mode };

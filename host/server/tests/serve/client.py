@@ -1,5 +1,6 @@
 """What the guides of opensearch-py show, against the server on the given port of this machine."""
 
+import random
 import sys
 
 from opensearchpy import ConflictError, NotFoundError, OpenSearch, RequestError, helpers
@@ -84,6 +85,77 @@ assert "mine" in client.search_pipeline.get(id="mine")
 reply = client.search(index=index, body={"query": {"match": {"title": "changed"}}}, params={"search_pipeline": "mine"})
 assert reply["hits"]["hits"][0]["_id"] == "9" and reply["ext"]["adaptive"]["tree"]["branches"]
 client.search_pipeline.delete(id="mine")
+
+# Vectors, as the samples for k-NN show them: without a space, which is then l2, and with a filter of each kind. The genre
+# lies flat here, since objects are kept and not searched.
+random.seed(1)
+dimensions = 5
+body = {
+    "settings": {"index.knn": True},
+    "mappings": {"properties": {"values": {"type": "knn_vector", "dimension": dimensions}, "genre": {"type": "keyword"}}},
+}
+assert client.indices.create(index="my-index", body=body)["acknowledged"]
+genres = ["fiction", "drama", "romance"]
+books = [
+    {
+        "_index": "my-index",
+        "_id": number,
+        "values": [round(random.uniform(0, 1), 2) for _ in range(dimensions)],
+        "genre": random.choice(genres),
+    }
+    for number in range(300)
+]
+assert helpers.bulk(client, books) == (300, [])
+client.indices.refresh(index="my-index")
+
+
+def distance(left, right):
+    return sum((one - other) ** 2 for one, other in zip(left, right))
+
+
+vector = [round(random.uniform(0, 1), 2) for _ in range(dimensions)]
+nearest = sorted(books, key=lambda book: distance(vector, book["values"]))
+hits = client.search(index="my-index", body={"query": {"knn": {"values": {"vector": vector, "k": 3}}}})["hits"]["hits"]
+assert [hit["_id"] for hit in hits] == [str(book["_id"]) for book in nearest[:3]]
+for hit, book in zip(hits, nearest):
+    assert abs(hit["_score"] - 1 / (1 + distance(vector, book["values"]))) < 1e-6
+    assert hit["_source"] == {"values": book["values"], "genre": book["genre"]}
+query = {
+    "bool": {
+        "filter": {"bool": {"must": [{"term": {"genre": "drama"}}]}},
+        "must": {"knn": {"values": {"vector": vector, "k": 5}}},
+    }
+}
+hits = client.search(index="my-index", body={"query": query})["hits"]["hits"]
+assert [hit["_id"] for hit in hits] == [str(book["_id"]) for book in nearest[:5] if book["genre"] == "drama"]
+
+method = {"name": "hnsw", "space_type": "l2", "engine": "lucene", "parameters": {"ef_construction": 100, "m": 16}}
+body = {
+    "settings": {"index.knn": True, "knn.algo_param.ef_search": 100, "number_of_shards": 1, "number_of_replicas": 0},
+    "mappings": {"properties": {"location": {"type": "knn_vector", "dimension": 2, "method": method}}},
+}
+client.indices.create(index="hotels-index", body=body)
+hotels = [
+    ([5.2, 4.4], "true", 5),
+    ([5.2, 3.9], "false", 4),
+    ([4.9, 3.4], "true", 9),
+    ([4.2, 4.6], "false", 6),
+    ([3.3, 4.5], "true", 8),
+    ([6.4, 3.4], "true", 9),
+    ([4.2, 6.2], "true", 5),
+    ([2.4, 4.0], "true", 8),
+]
+actions = [
+    {"_index": "hotels-index", "_id": str(number), "location": location, "parking": parking, "rating": rating}
+    for number, (location, parking, rating) in enumerate(hotels)
+]
+assert helpers.bulk(client, actions, refresh=True) == (8, [])
+wanted = {"bool": {"must": [{"range": {"rating": {"gte": 8, "lte": 10}}}, {"term": {"parking": "true"}}]}}
+query = {"knn": {"location": {"vector": [5, 4], "k": 3, "filter": wanted}}}
+hits = client.search(index="hotels-index", body={"size": 3, "query": query})["hits"]["hits"]
+assert [hit["_id"] for hit in hits] == ["2", "5", "4"]
+for name in ["my-index", "hotels-index"]:
+    client.indices.delete(index=name)
 
 # Mappings, settings, the list of indices, clean-up.
 client.indices.put_mapping(index=index, body={"properties": {"kind": {"type": "keyword"}}})

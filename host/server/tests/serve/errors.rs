@@ -25,7 +25,8 @@ fn every_slip_is_named() {
         parsing,
         "unknown query [macth] did you mean [match]?",
     );
-    search(query(json!({ "knn": {} })), parsing, "unknown query [knn]");
+    search(query(json!({ "knnn": {} })), parsing, "unknown query [knnn] did you mean [knn]?");
+    search(query(json!({ "sparse": {} })), parsing, "unknown query [sparse]");
     search(query(json!({})), illegal, "query malformed, empty clause found");
     search(query(json!([])), parsing, "[_na] query malformed, must start with start_object, got an array");
     search(
@@ -299,14 +300,9 @@ fn every_slip_is_named() {
         |body: &str, kind: &str, reason: &str| slip(&server, "PUT", "/other", body, 400, kind, reason);
     create(r#"{"mapings":{}}"#, parsing, "unknown key [mapings] for create index");
     create(
-        r#"{"mappings":{"properties":{"v":{"type":"knn_vector","dimension":3}}}}"#,
-        "mapper_parsing_exception",
-        "No handler for type [knn_vector] declared on field [v]: vectors are made here, from the text fields",
-    );
-    create(
         r#"{"mappings":{"properties":{"v":{"type":"geo_point"}}}}"#,
         "mapper_parsing_exception",
-        "No handler for type [geo_point] declared on field [v]: there are text, keyword, date, boolean, numbers, and object with enabled false",
+        "No handler for type [geo_point] declared on field [v]: there are text, keyword, date, boolean, knn_vector, numbers, and object with enabled false",
     );
     create(
         r#"{"mappings":{"properties":{"v":{"type":"text","analyzer":"german"}}}}"#,
@@ -316,7 +312,7 @@ fn every_slip_is_named() {
     create(
         r#"{"settings":{"codec":"best"}}"#,
         illegal,
-        "unknown setting [index.codec]: there are [number_of_shards, number_of_replicas, refresh_interval, knn, search.default_pipeline, max_result_window]",
+        "unknown setting [index.codec]: there are [number_of_shards, number_of_replicas, refresh_interval, knn, knn.algo_param.ef_search, search.default_pipeline, max_result_window]",
     );
     slip(
         &server,
@@ -396,6 +392,155 @@ fn every_slip_is_named() {
         400,
         illegal,
         "expected [ext.adaptive] or a pipeline with an adaptive processor",
+    );
+}
+
+/// What is wrong about vectors that clients bring.
+#[test]
+fn every_slip_with_vectors_is_named() {
+    let server = Server::new();
+    let (parsing, illegal, mapper) =
+        ("parsing_exception", "illegal_argument_exception", "mapper_parsing_exception");
+    let mapping = r#"{"mappings":{"properties":{"title":{"type":"text"},"kind":{"type":"keyword"},
+        "v":{"type":"knn_vector","dimension":3,"space_type":"cosinesimil"}}}}"#;
+    assert_eq!(server.put("/notes", mapping).status, 200);
+    assert_eq!(server.put("/notes/_doc/1?refresh=true", r#"{"title":"one","v":[1,2,3]}"#).status, 201);
+    assert_eq!(server.put("/words/_doc/1?refresh=true", r#"{"title":"one"}"#).status, 201);
+
+    let create = |field: &str, reason: &str| {
+        let body = format!("{{\"mappings\":{{\"properties\":{{\"v\":{field}}}}}}}");
+        slip(&server, "PUT", "/other", &body, 400, mapper, reason);
+    };
+    create(r#"{"type":"knn_vector"}"#, "Dimension value missing for vector: v");
+    create(
+        r#"{"type":"knn_vector","dimension":"many"}"#,
+        "[dimension] of [knn_vector] field [v]: expected 1 to 16000, got \"many\"",
+    );
+    create(
+        r#"{"type":"knn_vector","dimension":3,"space_type":"l1"}"#,
+        "[space_type] of [knn_vector] field [v]: expected cosinesimil, l2 or innerproduct, got \"l1\"",
+    );
+    create(
+        r#"{"type":"knn_vector","dimension":3,"method":{"name":"ivf","engine":"faiss"}}"#,
+        "[method] of [knn_vector] field [v]: [name]: expected hnsw, got \"ivf\"",
+    );
+    create(
+        r#"{"type":"knn_vector","dimension":3},"w":{"type":"knn_vector","dimension":3}"#,
+        "[knn_vector] field [w]: an index has one such field at most, and [v] is one",
+    );
+    // An index is made for its vectors.
+    slip(
+        &server,
+        "PUT",
+        "/words/_mapping",
+        r#"{"properties":{"v":{"type":"knn_vector","dimension":3}}}"#,
+        400,
+        illegal,
+        "index [words]: a knn_vector field has to be in the mapping that the index is made with",
+    );
+    slip(
+        &server,
+        "PUT",
+        "/notes/_mapping",
+        r#"{"properties":{"v":{"type":"knn_vector","dimension":4,"space_type":"cosinesimil"}}}"#,
+        400,
+        illegal,
+        "mapper [v] cannot be changed from type [{\"dimension\":3,\"space_type\":\"cosinesimil\",\"type\":\"knn_vector\"}] \
+         to [{\"dimension\":4,\"space_type\":\"cosinesimil\",\"type\":\"knn_vector\"}]",
+    );
+    let same = r#"{"properties":{"v":{"type":"knn_vector","dimension":3,"space_type":"cosinesimil"}}}"#;
+    assert_eq!(server.put("/notes/_mapping", same).status, 200);
+
+    let put = |vector: &str, reason: &str, cause: Option<&str>| {
+        let body = format!("{{\"title\":\"two\",\"v\":{vector}}}");
+        slip(&server, "PUT", "/notes/_doc/2", &body, 400, mapper, reason);
+        let error = server.put("/notes/_doc/2", &body).json()["error"].clone();
+        assert_eq!(error["caused_by"]["reason"].as_str(), cause, "{body}");
+    };
+    let failed = "failed to parse field [v] of type [knn_vector]";
+    put("[1,2]", failed, Some("expected a list of 3 numbers, got 2 of them"));
+    put("[1,2,\"3\"]", failed, Some("expected a list of 3 numbers, got a string in it"));
+    put("\"1,2,3\"", failed, Some("expected a list of 3 numbers, got a string"));
+    let expected = "document `2`: expected a vector of 3 finite values that are not all zero, got";
+    put("[0,0,0]", &format!("{expected} all zeros"), None);
+    put("[1e39,0,0]", &format!("{expected} a value that is not finite"), None);
+    // One of a bulk request alone.
+    let lines = "{\"index\":{\"_id\":\"a\"}}\n{\"v\":[1]}\n{\"index\":{\"_id\":\"b\"}}\n{\"v\":[1,0,0]}\n";
+    let reply = server.post("/notes/_bulk", lines).json();
+    assert_eq!(
+        (&reply["items"][0]["index"]["status"], &reply["items"][1]["index"]["status"]),
+        (&json!(400), &json!(201))
+    );
+
+    let search = |query: Value, kind: &str, reason: &str| {
+        slip(&server, "POST", "/notes/_search", &json!({ "query": query }).to_string(), 400, kind, reason);
+    };
+    let knn = |inner: Value| json!({ "knn": { "v": inner } });
+    search(json!({ "knn": {} }), parsing, "[knn] query malformed, no field");
+    search(knn(json!({ "k": 3 })), parsing, "[knn] requires query vector");
+    search(knn(json!({ "vector": [1, 2, 3] })), parsing, "[knn] requires k");
+    search(
+        knn(json!({ "vector": [1, 2, 3], "k": 0 })),
+        illegal,
+        "[knn] requires k to be in the range (0, 10000], got 0",
+    );
+    search(
+        knn(json!({ "vector": [1, "2", 3], "k": 3 })),
+        parsing,
+        "[knn] [vector]: expected an array of numbers, got a string in it",
+    );
+    search(
+        knn(json!({ "vector": [1, 2], "k": 3 })),
+        illegal,
+        "Query vector has invalid dimension: 2. Dimension should be: 3",
+    );
+    search(
+        knn(json!({ "vector": [0, 0, 0], "k": 3 })),
+        illegal,
+        "query vector: expected 3 finite values that are not all zero, got all zeros",
+    );
+    search(
+        knn(json!({ "vector": [1, 2, 3], "k": 3, "max_distance": 2 })),
+        parsing,
+        "[knn] query does not support [max_distance]",
+    );
+    search(
+        json!({ "knn": { "title": { "vector": [1, 2, 3], "k": 3 } } }),
+        illegal,
+        "Field 'title' is not knn_vector type.",
+    );
+    slip(
+        &server,
+        "POST",
+        "/words/_search",
+        &json!({ "query": knn(json!({ "vector": [1, 2, 3], "k": 3 })) }).to_string(),
+        400,
+        illegal,
+        "Field 'v' is not knn_vector type.",
+    );
+    let exact = "Vector fields do not support exact searching, use knn queries instead [v]";
+    for query in [
+        json!({ "term": { "v": 1 } }),
+        json!({ "exists": { "field": "v" } }),
+        json!({ "match": { "v": "x" } }),
+        json!({ "range": { "v": { "gt": 1 } } }),
+    ] {
+        search(query, illegal, exact);
+    }
+    search(
+        json!({ "neural": { "title": { "query_text": "x", "k": 5 } } }),
+        illegal,
+        "[neural] documents of this index bring their own vectors, in [v]: no text can be compared with them; ask with [knn]",
+    );
+    let adaptive = json!({ "query": knn(json!({ "vector": [1, 2, 3], "k": 3 })), "ext": { "adaptive": { "strategy": "lexical" } } });
+    slip(
+        &server,
+        "POST",
+        "/notes/_search",
+        &adaptive.to_string(),
+        400,
+        illegal,
+        "adaptive search: expected a [match], [multi_match], [query_string], [neural] or [hybrid] query, or one of them in [bool], whose text the search starts from",
     );
 }
 

@@ -15,4 +15,5 @@ mod server;
 mod snapshots;
 mod spans;
 mod statistics;
+mod vectors;
 mod wire;

@@ -61,8 +61,21 @@ impl Scope<'_> {
             Node::Neural { text, field, k, filter } => {
                 Clause::Ranking(self.neural(text, field, *k, filter.as_deref())?)
             }
+            Node::Knn { field, vector, k, filter } => {
+                Clause::Ranking(self.knn(field, vector, *k, filter.as_deref())?)
+            }
             Node::Hybrid { queries, weights } => Clause::Ranking(self.hybrid(queries, weights.as_deref())?),
         })
+    }
+
+    /// What a field is; an error for one of vectors, which nothing but `knn` looks into.
+    fn target(&self, name: &str) -> Result<Option<Target>, ApiError> {
+        match self.mapping.vector() {
+            Some((field, _)) if field == name => Err(ApiError::illegal(format!(
+                "Vector fields do not support exact searching, use knn queries instead [{name}]"
+            ))),
+            _ => Ok(self.mapping.target(name)),
+        }
     }
 
     fn words(
@@ -78,7 +91,7 @@ impl Scope<'_> {
         }
         let mut clauses = Vec::new();
         for (name, factor) in fields {
-            let clause = match self.mapping.target(name) {
+            let clause = match self.target(name)? {
                 None => continue,
                 Some(Target::Text(searched)) => words(searched),
                 Some(Target::Column(..)) => self.term(name, &[Value::String(text.to_owned())])?,
@@ -106,7 +119,7 @@ impl Scope<'_> {
             fields
         };
         for (name, factor) in fields {
-            let clause = match self.mapping.target(name) {
+            let clause = match self.target(name)? {
                 None => continue,
                 Some(Target::Text(Searched::Field(field))) => {
                     Clause::Phrase { field, text: text.to_owned(), slop }
@@ -132,7 +145,7 @@ impl Scope<'_> {
             let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             return Ok(Clause::Ids(values.iter().map(text).collect()));
         }
-        match self.mapping.target(field) {
+        match self.target(field)? {
             None => Ok(Clause::Nothing),
             Some(Target::Text(searched)) => {
                 let word = |value: &Value| {
@@ -168,21 +181,21 @@ impl Scope<'_> {
     }
 
     /// The column of a field; of a text with a keyword behind it, that one where `through_text`.
-    fn column(&self, field: &str, through_text: bool) -> Option<(String, Kind)> {
-        let target = match self.mapping.target(field) {
+    fn column(&self, field: &str, through_text: bool) -> Result<Option<(String, Kind)>, ApiError> {
+        let target = match self.target(field)? {
             Some(Target::Text(_)) if through_text => {
-                let sub = self.mapping.fields.get(field)?.keyword.clone()?;
-                self.mapping.target(&format!("{field}.{sub}"))
+                let sub = self.mapping.fields.get(field).and_then(|mapped| mapped.keyword.as_ref());
+                sub.and_then(|sub| self.mapping.target(&format!("{field}.{sub}")))
             }
             other => other,
         };
-        match target {
+        Ok(match target {
             // A column that no committed document has holds nothing yet.
             Some(Target::Column(name, kind)) if self.searcher.metadata().contains_key(&name) => {
                 Some((name, kind))
             }
             _ => None,
-        }
+        })
     }
 
     /// The filter expression for conditions on metadata; `None` where nothing can match.
@@ -205,7 +218,7 @@ impl Scope<'_> {
                 if let Some(Target::Text(_)) = self.mapping.target(field) {
                     return Err(inexpressible("term on the text field", field));
                 }
-                let Some((name, kind)) = self.column(field, false) else { return Ok(None) };
+                let Some((name, kind)) = self.column(field, false)? else { return Ok(None) };
                 let mut parts = Vec::new();
                 for value in values {
                     let operand = filter_operand(kind, value).ok_or_else(|| unfitting(field, kind, value))?;
@@ -214,7 +227,7 @@ impl Scope<'_> {
                 Ok((!parts.is_empty()).then(|| joined(parts, " OR ")))
             }
             Node::Range { field, bounds } => {
-                let Some((name, kind)) = self.column(field, false) else {
+                let Some((name, kind)) = self.column(field, false)? else {
                     return match self.mapping.target(field) {
                         Some(Target::Text(_)) => Err(inexpressible("range on the text field", field)),
                         _ => Ok(None),
@@ -237,7 +250,7 @@ impl Scope<'_> {
                 Ok(Some(joined(parts, " AND ")))
             }
             Node::Exists(field) => {
-                let column = self.column(field, true);
+                let column = self.column(field, true)?;
                 if column.is_none()
                     && matches!(self.mapping.target(field), Some(Target::Text(_)))
                     && self.mapping.fields[field].keyword.is_none()
@@ -296,6 +309,12 @@ impl Scope<'_> {
     }
 
     fn neural(&self, text: &str, field: &str, k: usize, filter: Option<&Node>) -> Result<Vec<Hit>, ApiError> {
+        if let Some((vector, _)) = self.mapping.vector() {
+            return Err(ApiError::illegal(format!(
+                "[neural] documents of this index bring their own vectors, in [{vector}]: no text can be compared with \
+                 them; ask with [knn]"
+            )));
+        }
         if !matches!(self.mapping.target(field), Some(Target::Text(_))) {
             let known = self.mapping.text_fields().collect::<Vec<_>>().join(", ");
             return Err(ApiError::illegal(format!(

@@ -9,7 +9,7 @@ use crate::http::{call::kind_of, error::ApiError};
 /// Deepest nesting of queries.
 const DEEPEST: usize = 20;
 /// The queries that there are.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     "match_all",
     "match_none",
     "match",
@@ -26,6 +26,7 @@ pub const KINDS: [&str; 17] = [
     "constant_score",
     "dis_max",
     "neural",
+    "knn",
     "hybrid",
 ];
 
@@ -109,6 +110,17 @@ pub enum Node {
         /// Restriction.
         filter: Option<Box<Node>>,
     },
+    /// By a vector of the client's.
+    Knn {
+        /// The field.
+        field: String,
+        /// The vector.
+        vector: Vec<f32>,
+        /// How many neighbours.
+        k: usize,
+        /// Restriction.
+        filter: Option<Box<Node>>,
+    },
     /// Two rankings fused.
     Hybrid {
         /// The queries.
@@ -125,7 +137,7 @@ pub fn parse(value: &Value) -> Result<Node, ApiError> {
     node(value, 0)
 }
 
-fn node(value: &Value, depth: usize) -> Result<Node, ApiError> {
+pub(super) fn node(value: &Value, depth: usize) -> Result<Node, ApiError> {
     if DEEPEST < depth {
         return Err(ApiError::parsing(format!("queries may be nested {DEEPEST} deep")));
     }
@@ -179,6 +191,7 @@ fn node(value: &Value, depth: usize) -> Result<Node, ApiError> {
             scaled(name, object, Node::Best { queries, tie })
         }
         "neural" => neural(name, body, depth),
+        "knn" => super::knn::parse(name, body, depth),
         "hybrid" => hybrid(name, body, depth),
         unknown => {
             let nearest = KINDS
@@ -267,7 +280,7 @@ fn list<'v>(name: &str, key: &str, value: Option<&'v Value>) -> Result<&'v [Valu
 }
 
 /// `{"FIELD": …}`: the one field and what is said of it.
-fn one_field<'b>(name: &str, body: &'b Value) -> Result<(&'b str, &'b Value), ApiError> {
+pub(super) fn one_field<'b>(name: &str, body: &'b Value) -> Result<(&'b str, &'b Value), ApiError> {
     let Value::Object(object) = body else {
         return Err(ApiError::parsing(format!("[{name}] query malformed, no start_object after query name")));
     };

@@ -9,7 +9,7 @@ use super::{
     body::{SearchBody, SourceFilter},
     highlight::Highlight,
 };
-use crate::http::{collection::Kept, error::ApiError};
+use crate::http::{collection::Collection, error::ApiError};
 
 /// One document of a ranking.
 pub(super) struct Ranked {
@@ -23,7 +23,7 @@ pub(super) struct Ranked {
 
 /// The `hits` array; documents in the order of the ranking.
 pub(super) fn shown(
-    index: &str,
+    collection: &Collection,
     searcher: &Searcher,
     documents: Vec<Option<StoredDocument>>,
     ranked: &[Ranked],
@@ -34,9 +34,9 @@ pub(super) fn shown(
     let mut hits = Vec::with_capacity(ranked.len());
     for (one, document) in ranked.iter().zip(documents) {
         let Some(document) = document else { continue };
-        let kept = Kept::of_document(document);
+        let kept = collection.kept(searcher, document)?;
         let source = kept.object();
-        let mut hit = json!({ "_index": index, "_id": one.id, "_score": one.score });
+        let mut hit = json!({ "_index": collection.name, "_id": one.id, "_score": one.score });
         if search.versions.0 {
             hit["_version"] = json!(kept.version);
         }

@@ -5,6 +5,7 @@ pub mod compile;
 pub mod dsl;
 mod highlight;
 mod hits;
+mod knn;
 mod run;
 mod strings;
 

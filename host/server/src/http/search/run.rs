@@ -221,8 +221,8 @@ pub fn plain(seen: &Seen, search: &SearchBody, started: Instant, skip: usize) ->
     let words = marked_words(seen, search);
     let ids: Vec<&str> = ranked.iter().map(|one| one.id.as_str()).collect();
     let documents = seen.searcher.documents(&ids)?;
-    let name = &seen.collection.name;
-    let hits = hits::shown(name, &seen.searcher, documents, &ranked, search, &words, Some(&clause))?;
+    let hits =
+        hits::shown(&seen.collection, &seen.searcher, documents, &ranked, search, &words, Some(&clause))?;
     let max_score = if sorted { None } else { found.max_score };
     Ok(envelope(started, found.total, max_score, hits, search.total))
 }
@@ -255,7 +255,7 @@ pub fn ranked_hits(
     let one = |hit: &orion_host::Hit| Ranked { id: hit.id.clone(), score: Some(hit.score), sort: Vec::new() };
     let ranked: Vec<Ranked> = page.into_iter().map(one).collect();
     let words = marked_words(seen, search);
-    hits::shown(&seen.collection.name, &seen.searcher, documents, &ranked, search, &words, None)
+    hits::shown(&seen.collection, &seen.searcher, documents, &ranked, search, &words, None)
 }
 
 /// `_count`.
