@@ -30,7 +30,7 @@ fn main() {
             BlockFormat::ALL.into_iter().filter(|format| inputs % format.block_len() == 0).map(|format| {
                 let bytes = Arc::new(quantise_blocks(format, &weight));
                 let rows = vec![BlockRows { format, bytes, start: 0, rows: outputs }];
-                (format!("{format:?}"), Packed::from_blocks(rows, inputs))
+                (format!("{format:?}"), Packed::from_blocks(rows, inputs, &pool))
             });
         for (name, packed) in plain.into_iter().chain(blocks) {
             print!("[{outputs:5}, {inputs:4}] {name}");

@@ -4,8 +4,10 @@
 //! of activations is rounded to blocks of 8-bit integers of its own (as long as the weights' blocks), so that the inner
 //! loop multiplies integers, which is exact; what is rounded is one multiply-add for each block and lane.
 //!
-//! Each output is eight chains over the blocks in order, one for each lane of `eights`, folded by halves, then the
-//! bias. That is fixed whatever the rows beside it, so prefill and decoding agree to the bit.
+//! Blocks of 32 numbers are put eight rows side by side when they are loaded, and each output is one chain over the
+//! blocks in order (see `interleaved`). Blocks of 256 stay as they lie in their file: each output is eight chains over
+//! the blocks, one for each lane of `eights`, folded by halves. Then the bias. That is fixed whatever the rows beside it,
+//! so prefill and decoding agree to the bit.
 #![expect(
     unsafe_code,
     reason = "threads write disjoint parts of one output; tiles read blocks over raw pointers"
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use crate::blocks::{BlockFormat, scales_and_offsets, widen_blocks};
 use crate::eights::Eights;
+use crate::interleaved::{GROUP, Interleaved, InterleavedProduct, Q4, Q8, groups};
 use crate::lanes::{LANES, Level, at_level};
 use crate::linear::{SERIAL_WORK, TASKS_PER_THREAD, split};
 use crate::threads::{SharedOut, Threads};
@@ -47,14 +50,36 @@ const SMALLEST: f32 = 1e-30;
 /// Adding this to a float below 2^22 in size rounds it to an integer, ties to even, in the low bits.
 const ROUNDING_MAGIC: f32 = 12_582_912.0;
 
+/// Rows of one format.
+enum Part {
+    AsTheyLie(BlockRows),
+    SideBySide(Interleaved),
+}
+
+impl Part {
+    fn rows(&self) -> usize {
+        match self {
+            Self::AsTheyLie(part) => part.rows,
+            Self::SideBySide(part) => part.rows,
+        }
+    }
+
+    fn format(&self) -> BlockFormat {
+        match self {
+            Self::AsTheyLie(part) => part.format,
+            Self::SideBySide(part) => part.format,
+        }
+    }
+}
+
 /// A stack of rows over the same inputs.
 pub(crate) struct BlockMatrix {
-    parts: Vec<BlockRows>,
+    parts: Vec<Part>,
     inputs: usize,
 }
 
 impl BlockMatrix {
-    pub(crate) fn new(parts: Vec<BlockRows>, inputs: usize) -> Self {
+    pub(crate) fn new(parts: Vec<BlockRows>, inputs: usize, threads: &Threads) -> Self {
         for part in &parts {
             let row = part.format.bytes_of(inputs);
             let end = row.and_then(|bytes| bytes.checked_mul(part.rows)?.checked_add(part.start));
@@ -67,25 +92,41 @@ impl BlockMatrix {
                 part.start
             );
         }
-        Self { parts, inputs }
+        let placed = |part: BlockRows| {
+            if Interleaved::takes(part.format) {
+                Part::SideBySide(Interleaved::new(&part, inputs, threads))
+            } else {
+                Part::AsTheyLie(part)
+            }
+        };
+        Self { parts: parts.into_iter().map(placed).collect(), inputs }
     }
 
     pub(crate) fn rows(&self) -> usize {
-        self.parts.iter().map(|part| part.rows).sum()
+        self.parts.iter().map(Part::rows).sum()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.parts.iter().map(|part| self.row_bytes(part.format) * part.rows).sum()
+        let of_part = |part: &Part| match part {
+            Part::AsTheyLie(rows) => self.row_bytes(rows.format) * rows.rows,
+            Part::SideBySide(rows) => rows.bytes().len(),
+        };
+        self.parts.iter().map(of_part).sum()
     }
 
     pub(crate) fn copy_row(&self, output: usize, row: &mut [f32]) {
         let mut index = output;
         for part in &self.parts {
-            if index < part.rows {
-                let bytes = self.row_bytes(part.format);
-                return widen_blocks(part.format, &self.rows_of(part)[index * bytes..][..bytes], row);
+            if index < part.rows() {
+                return match part {
+                    Part::AsTheyLie(rows) => {
+                        let bytes = self.row_bytes(rows.format);
+                        widen_blocks(rows.format, &self.rows_of(rows)[index * bytes..][..bytes], row);
+                    }
+                    Part::SideBySide(rows) => rows.copy_row(index, row),
+                };
             }
-            index -= part.rows;
+            index -= part.rows();
         }
     }
 
@@ -104,7 +145,7 @@ struct Rounded {
     numbers: Vec<u8>,
     /// `[rows, blocks]`
     scales: Vec<f32>,
-    /// `[rows, inputs / 32]`: what the offsets of Q4_K multiply.
+    /// `[rows, inputs / 32]`: what the offsets of Q4_K multiply, and the missing sign of Q4_0.
     sums: Vec<i16>,
 }
 
@@ -184,7 +225,7 @@ pub(crate) fn block_linear(
 ) {
     let (inputs, outputs) = (matrix.inputs, matrix.rows());
     let rounded = [32, 256].map(|length| {
-        let wanted = matrix.parts.iter().any(|part| part.format.block_len() == length);
+        let wanted = matrix.parts.iter().any(|part| part.format().block_len() == length);
         wanted.then(|| Rounded::new(at, x, rows, length, threads))
     });
     let row_tasks = rows.div_ceil(ROW_BLOCK);
@@ -195,41 +236,73 @@ pub(crate) fn block_linear(
     threads.run(row_tasks * column_tasks, |task| {
         let (row_task, column_task) = (task / column_tasks, task % column_tasks);
         let (row, row_end) = (split(rows, row_tasks, row_task), split(rows, row_tasks, row_task + 1));
-        let fours = outputs.div_ceil(4);
-        let first = split(fours, column_tasks, column_task) * 4;
-        let last = (split(fours, column_tasks, column_task + 1) * 4).min(outputs);
+        let eights = outputs.div_ceil(GROUP);
+        let first = split(eights, column_tasks, column_task) * GROUP;
+        let last = (split(eights, column_tasks, column_task + 1) * GROUP).min(outputs);
         let mut before = 0;
         for part in &matrix.parts {
-            let (begin, end) = (first.max(before), last.min(before + part.rows));
-            before += part.rows;
-            let activations = &rounded[usize::from(part.format.block_len() == 256)];
+            let (begin, end) = (first.max(before), last.min(before + part.rows()));
+            let inner = begin.saturating_sub(before);
+            before += part.rows();
+            let length = part.format().block_len();
+            let activations = &rounded[usize::from(length == 256)];
             let (Some(held), true) = (activations, begin < end) else { continue };
-            let row_bytes = matrix.row_bytes(part.format);
-            let weights = &matrix.rows_of(part)[(begin + part.rows - before) * row_bytes..];
-            let blocks = inputs / part.format.block_len();
-            // SAFETY: rows and columns are within the shapes that `linear` has checked and within `weights`; different
+            let blocks = inputs / length;
+            // SAFETY: rows and columns are within the shapes that `linear` has checked and within the part; different
             // tasks write disjoint parts of `out`.
-            let product = unsafe {
-                BlockProduct {
-                    x: held.numbers.as_ptr().add(row * inputs),
-                    x_scales: held.scales.as_ptr().add(row * blocks),
-                    x_sums: held.sums.as_ptr().add(row * (inputs / 32)),
-                    inputs,
-                    blocks,
-                    w: weights.as_ptr(),
-                    w_row_bytes: row_bytes,
-                    bias: bias.map(|values| values[begin..].as_ptr()),
-                    out: shared.get().add(row * outputs + begin),
-                    out_row_stride: outputs,
-                    rows: row_end - row,
-                    columns: end - begin,
-                }
+            let (x, x_scales, x_sums, to) = unsafe {
+                (
+                    held.numbers.as_ptr().add(row * inputs),
+                    held.scales.as_ptr().add(row * blocks),
+                    held.sums.as_ptr().add(row * (inputs / 32)),
+                    shared.get().add(row * outputs + begin),
+                )
             };
-            match part.format {
-                BlockFormat::Q8_0 => at_level!(at, tiles::<Q8_0>(product: BlockProduct)),
-                BlockFormat::Q4_0 => at_level!(at, tiles::<Q4_0>(product: BlockProduct)),
-                BlockFormat::Q4K => at_level!(at, tiles::<Q4K>(product: BlockProduct)),
-                BlockFormat::Q6K => at_level!(at, tiles::<Q6K>(product: BlockProduct)),
+            let bias_part = bias.map(|values| values[begin..].as_ptr());
+            let (task_rows, columns) = (row_end - row, end - begin);
+            match part {
+                Part::SideBySide(weights) => {
+                    let product = InterleavedProduct {
+                        x,
+                        x_scales,
+                        x_sums,
+                        blocks,
+                        w: weights.bytes()[inner / GROUP * weights.group_bytes()..].as_ptr(),
+                        bias: bias_part,
+                        out: to,
+                        out_row_stride: outputs,
+                        rows: task_rows,
+                        skipped: inner % GROUP,
+                        columns,
+                    };
+                    if weights.format == BlockFormat::Q8_0 {
+                        at_level!(at, groups::<Q8>(product: InterleavedProduct));
+                    } else {
+                        at_level!(at, groups::<Q4>(product: InterleavedProduct));
+                    }
+                }
+                Part::AsTheyLie(weights) => {
+                    let row_bytes = matrix.row_bytes(weights.format);
+                    let product = BlockProduct {
+                        x,
+                        x_scales,
+                        x_sums,
+                        inputs,
+                        blocks,
+                        w: matrix.rows_of(weights)[inner * row_bytes..].as_ptr(),
+                        w_row_bytes: row_bytes,
+                        bias: bias_part,
+                        out: to,
+                        out_row_stride: outputs,
+                        rows: task_rows,
+                        columns,
+                    };
+                    if weights.format == BlockFormat::Q6K {
+                        at_level!(at, tiles::<Q6K>(product: BlockProduct));
+                    } else {
+                        at_level!(at, tiles::<Q4K>(product: BlockProduct));
+                    }
+                }
             }
         }
     });
@@ -327,64 +400,6 @@ unsafe fn tile<E: Eights, K: Kernel, const R: usize, const C: usize>(t: BlockPro
                 t.out.add(r * t.out_row_stride + c).write(value);
             }
         }
-    }
-}
-
-/// A block of 32 weights that are unpacked to bytes.
-///
-/// # Safety
-/// As for [`Kernel::step`].
-#[inline(always)]
-unsafe fn short_step<E: Eights, const R: usize, const C: usize>(
-    t: &BlockProduct,
-    b: usize,
-    block_bytes: usize,
-    sums: &mut [[E::Floats; C]; R],
-    unpack: impl Fn(*const u8) -> E::Bytes,
-) {
-    // SAFETY: block `b` of every row and column is in bounds.
-    unsafe {
-        for c in 0..C {
-            let block = t.w.add(c * t.w_row_bytes + b * block_bytes);
-            let scale = E::half(block);
-            let weights = unpack(block.add(2));
-            for (r, row) in sums.iter_mut().enumerate() {
-                let ints = E::products(weights, E::bytes(t.x.add(r * t.inputs + b * 32)));
-                row[c] = E::mul_add(scale, *t.x_scales.add(r * t.blocks + b), ints, row[c]);
-            }
-        }
-    }
-}
-
-struct Q8_0;
-
-impl Kernel for Q8_0 {
-    const BYTES: usize = BlockFormat::Q8_0.block_bytes();
-
-    #[inline(always)]
-    unsafe fn step<E: Eights, const R: usize, const C: usize>(
-        t: &BlockProduct,
-        b: usize,
-        sums: &mut [[E::Floats; C]; R],
-    ) {
-        // SAFETY: the caller's contract; a block has 32 bytes after its scale.
-        unsafe { short_step::<E, R, C>(t, b, Self::BYTES, sums, |from| E::bytes(from)) }
-    }
-}
-
-struct Q4_0;
-
-impl Kernel for Q4_0 {
-    const BYTES: usize = BlockFormat::Q4_0.block_bytes();
-
-    #[inline(always)]
-    unsafe fn step<E: Eights, const R: usize, const C: usize>(
-        t: &BlockProduct,
-        b: usize,
-        sums: &mut [[E::Floats; C]; R],
-    ) {
-        // SAFETY: the caller's contract; a block has 16 bytes after its scale.
-        unsafe { short_step::<E, R, C>(t, b, Self::BYTES, sums, |from| E::less(E::nibbles(from), 8)) }
     }
 }
 
@@ -520,7 +535,7 @@ mod tests {
     /// One output as the head of this file describes it.
     fn twin(format: BlockFormat, x: &[f32], row: &[u8], fused: bool) -> f32 {
         let mul_add = |a: f32, b: f32, c: f32| if fused { a.mul_add(b, c) } else { a * b + c };
-        let mut lanes = [0.0f32; 8];
+        let (mut lanes, mut whole_sum) = ([0.0f32; 8], 0.0f32);
         for (part, block) in x.chunks(format.block_len()).zip(row.chunks(format.block_bytes())) {
             let largest = part.iter().fold(0.0f32, |most, value| most.max(value.abs()));
             let (scale, inverse) =
@@ -528,6 +543,11 @@ mod tests {
             let whole: Vec<i64> =
                 part.iter().map(|value| (value * inverse).round_ties_even() as i64).collect();
             let held = plainly(format, block);
+            if format.block_len() == 32 {
+                let sum: i64 = held.weights.iter().zip(&whole).map(|(a, b)| a * b).sum();
+                whole_sum = mul_add(held.scale * scale, sum as f32, whole_sum);
+                continue;
+            }
             for (j, lane) in lanes.iter_mut().enumerate() {
                 let mine = |i: &usize| i % 32 / 4 == j;
                 let sum: i64 = (0..part.len()).filter(mine).map(|i| held.weights[i] * whole[i]).sum();
@@ -537,6 +557,9 @@ mod tests {
                     *lane = mul_add(-(held.offset * scale), (held.offsets[j] * run) as f32, *lane);
                 }
             }
+        }
+        if format.block_len() == 32 {
+            return whole_sum;
         }
         let four = [0, 1, 2, 3].map(|i| lanes[i] + lanes[i + 4]);
         (four[0] + four[2]) + (four[1] + four[3])
@@ -589,7 +612,7 @@ mod tests {
                 let w = Packed::from_blocks(vec![
                     BlockRows { format, bytes: shared.clone(), start: 0, rows: outputs },
                     BlockRows { format: second, bytes: shared, start, rows: more },
-                ], inputs);
+                ], inputs, &Threads::new(2));
                 let bias_values = numbers(outputs + more, seed ^ 3);
                 let bias = with_bias.then_some(&bias_values[..]);
                 for at in available_levels() {
@@ -625,9 +648,12 @@ mod tests {
             let w = Packed::from_blocks(
                 vec![BlockRows { format, bytes: Arc::new(bytes), start: 0, rows: outputs }],
                 inputs,
+                &three,
             );
             assert_eq!((w.out_features(), w.in_features()), (outputs, inputs));
-            assert_eq!(w.bytes(), format.bytes_of(outputs * inputs).unwrap());
+            // Rows that lie side by side are filled up to whole groups.
+            let held = if format.block_len() == 32 { outputs.next_multiple_of(GROUP) } else { outputs };
+            assert_eq!(w.bytes(), format.bytes_of(held * inputs).unwrap());
             for at in available_levels() {
                 let mut batch = vec![0.0; rows * outputs];
                 linear_at(at, &x, rows, &w, None, &mut batch, &three);

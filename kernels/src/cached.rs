@@ -6,6 +6,8 @@
 //! rows whose heads are padded to sixteen; [`push_position`] writes both.
 #![expect(unsafe_code, reason = "tiles over strided heads; bounds are checked here")]
 
+use std::ops::Range;
+
 use crate::activations::softmax;
 use crate::attention::AttentionShape;
 use crate::lanes::{LANES, V16, at_level, level};
@@ -57,26 +59,26 @@ pub fn push_position(
     }
 }
 
-/// Attention of the last `rows` positions of a cache, each over all positions up to its own.
+/// Attention of the last `rows` positions of a cache, each over all positions up to its own, by the query heads of some
+/// key heads.
 ///
-/// `q` and `out` hold `rows` rows, `q_row_stride` floats apart and `[heads * head_dim]`; the segments are all positions,
-/// oldest first, those of the rows themselves at the end. The same bits for a row whatever the other rows, and however
-/// positions are cut into segments. `scratch` is working memory and may be reused from call to call.
+/// `q` holds `rows` rows of all query heads, `q_row_stride` floats apart; `out` those of `kv_heads` alone, row by row. The
+/// segments are all positions, oldest first, those of the rows themselves at the end. The same bits for a head of a row
+/// whatever is asked for beside it, and however positions are cut into segments.
 ///
 /// # Panics
-/// Where a slice does not have the stated shape, `kv_heads` does not divide `heads`, or there are fewer positions than
-/// rows.
+/// Where a slice does not have the stated shape, the shape's `kv_heads` does not divide its `heads`, `kv_heads` reaches
+/// beyond them, or there are fewer positions than rows.
 pub fn attend_rows(
     q: &[f32],
     q_row_stride: usize,
     rows: usize,
     segments: &[CacheSegment<'_>],
     shape: &AttentionShape,
-    scratch: &mut Vec<f32>,
+    kv_heads: Range<usize>,
     out: &mut [f32],
 ) {
-    let width = shape.heads * shape.head_dim;
-    if rows == 0 {
+    if rows == 0 || kv_heads.is_empty() {
         return;
     }
     assert!(
@@ -86,7 +88,11 @@ pub fn attend_rows(
         shape.head_dim,
         shape.heads
     );
-    assert!(width <= q_row_stride && (rows - 1) * q_row_stride + width <= q.len(), "q must hold {rows} rows");
+    assert!(kv_heads.end <= shape.kv_heads, "key heads up to {} of {}", kv_heads.end, shape.kv_heads);
+    let group = shape.heads / shape.kv_heads;
+    let all = shape.heads * shape.head_dim;
+    assert!(all <= q_row_stride && (rows - 1) * q_row_stride + all <= q.len(), "q must hold {rows} rows");
+    let width = kv_heads.len() * group * shape.head_dim;
     assert_eq!(out.len(), rows * width, "out must be [{rows}, {width}]");
     let (panel_floats, value_floats) = widths(shape);
     let mut positions = 0;
@@ -102,31 +108,30 @@ pub fn attend_rows(
         positions += segment.positions;
     }
     assert!(rows <= positions, "{rows} rows at the end of {positions} positions");
-    let group = shape.heads / shape.kv_heads;
-    scratch.clear();
-    scratch.resize(rows * width + group * rows * positions, 0.0);
+    let mut scratch = vec![0.0; rows * width + group * rows * positions];
     let (scaled, scores) = scratch.split_at_mut(rows * width);
+    let first_query = kv_heads.start * group * shape.head_dim;
     for (to, from) in scaled.chunks_exact_mut(width).zip(q.chunks(q_row_stride)) {
-        for (a, b) in to.iter_mut().zip(from) {
+        for (a, b) in to.iter_mut().zip(&from[first_query..]) {
             *a = b * shape.scale;
         }
     }
     let at = level();
-    for kv_head in 0..shape.kv_heads {
-        at_level!(at, one_kv_head(scaled: &[f32], rows: usize, kv_head: usize, segments: &[CacheSegment<'_>], shape: &AttentionShape, scores: &mut [f32], out: &mut [f32]));
+    for head in kv_heads.enumerate() {
+        at_level!(at, one_kv_head(scaled: &[f32], rows: usize, head: (usize, usize), segments: &[CacheSegment<'_>], shape: &AttentionShape, scores: &mut [f32], out: &mut [f32]));
     }
 }
 
-/// All query heads of one key head.
+/// All query heads of one key head, which is at `place` among those of `scaled` and `out`.
 ///
 /// # Safety
-/// `scaled` and `out` must be `[rows, heads * head_dim]`, `scores` `[heads / kv_heads * rows, positions]`, the segments
+/// `scaled` and `out` must be `[rows, query heads * head_dim]`, `scores` `[heads / kv_heads * rows, positions]`, the segments
 /// as [`attend_rows`] checks them; the instruction set of `V` must be present.
 #[inline(always)]
 unsafe fn one_kv_head<V: V16>(
     scaled: &[f32],
     rows: usize,
-    kv_head: usize,
+    (place, kv_head): (usize, usize),
     segments: &[CacheSegment<'_>],
     shape: &AttentionShape,
     scores: &mut [f32],
@@ -134,11 +139,11 @@ unsafe fn one_kv_head<V: V16>(
 ) {
     let AttentionShape { heads, kv_heads, head_dim, .. } = *shape;
     let (panel_floats, value_floats) = widths(shape);
-    let (width, group) = (heads * head_dim, heads / kv_heads);
+    let (width, group) = (scaled.len() / rows, heads / kv_heads);
     let positions = scores.len() / (group * rows);
     // A product takes rows at one stride: all rows of a query head, or, for a single row, all query heads.
     let (products, count, row_stride) = if rows == 1 { (1, group, head_dim) } else { (group, rows, width) };
-    let first_query = kv_head * group * head_dim;
+    let first_query = place * group * head_dim;
     for index in 0..products {
         let query = first_query + index * head_dim;
         let mut first = 0;
@@ -252,12 +257,11 @@ mod tests {
             let q = numbers(positions * stride, seed);
             let keys = numbers(positions * width, seed ^ 1);
             let values = numbers(positions * width, seed ^ 2);
-            let mut scratch = Vec::new();
             let whole = cache(&keys, &values, 0..positions, &shape);
             let mut single = vec![9.0; positions * q_width];
             for (position, out) in single.chunks_mut(q_width).enumerate() {
                 let segment = CacheSegment { keys: &whole.0, values: &whole.1, positions: position + 1 };
-                attend_rows(&q[position * stride..], stride, 1, &[segment], &shape, &mut scratch, out);
+                attend_rows(&q[position * stride..], stride, 1, &[segment], &shape, 0..kv_heads, out);
                 let exact = twin(&q[position * stride..], &keys, &values, position, &shape);
                 for (a, b) in out.iter().zip(&exact) {
                     prop_assert!((f64::from(*a) - b).abs() < 3e-6, "{} {}", a, b);
@@ -273,8 +277,15 @@ mod tests {
             ];
             let mut out = vec![9.0; rows * q_width];
             let queries = &q[(positions - rows) * stride..];
-            attend_rows(queries, stride, rows, &segments, &shape, &mut scratch, &mut out);
+            attend_rows(queries, stride, rows, &segments, &shape, 0..kv_heads, &mut out);
             prop_assert_eq!(&out[..], &single[(positions - rows) * q_width..]);
+            // A key head alone.
+            let (own, last) = (group * head_dim, kv_heads - 1);
+            let mut part = vec![9.0; rows * own];
+            attend_rows(queries, stride, rows, &segments, &shape, last..kv_heads, &mut part);
+            for (got, row) in part.chunks(own).zip(out.chunks(q_width)) {
+                prop_assert_eq!(got, &row[last * own..]);
+            }
         }
     }
 }

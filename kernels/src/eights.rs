@@ -17,13 +17,15 @@ pub(crate) trait Eights {
     type Bytes: Copy;
     /// Eight 32-bit integers.
     type Ints: Copy;
+    /// Sixteen 16-bit integers.
+    type Pairs: Copy;
     /// Eight floats.
     type Floats: Copy;
 
     /// 32 bytes.
     unsafe fn bytes(from: *const u8) -> Self::Bytes;
-    /// The low halves of 16 bytes, then the high halves.
-    unsafe fn nibbles(from: *const u8) -> Self::Bytes;
+    /// Four bytes, eight times.
+    unsafe fn four(from: *const u8) -> Self::Bytes;
     /// The lower four bits of each.
     unsafe fn low(all: Self::Bytes) -> Self::Bytes;
     /// The upper four bits of each.
@@ -46,7 +48,16 @@ pub(crate) trait Eights {
     ) -> Self::Ints;
     /// Sums of four products each, times `scale`. Weights are in 0 ..= 63.
     unsafe fn scaled_nibbles(weights: Self::Bytes, activations: Self::Bytes, scale: i16) -> Self::Ints;
+    unsafe fn no_pairs() -> Self::Pairs;
+    /// Sums of two products each. Weights are in 0 ..= 127.
+    unsafe fn pairs(weights: Self::Bytes, activations: Self::Bytes) -> Self::Pairs;
+    /// Sums, which 16 bits must hold.
+    unsafe fn add_pairs(a: Self::Pairs, b: Self::Pairs) -> Self::Pairs;
+    /// Sums of two neighbours each.
+    unsafe fn widened(pairs: Self::Pairs) -> Self::Ints;
     unsafe fn no_ints() -> Self::Ints;
+    /// Each less `n`.
+    unsafe fn less_of_each(all: Self::Ints, n: i32) -> Self::Ints;
     unsafe fn add(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// The sum of all eight, which 32 bits must hold.
     unsafe fn total(all: Self::Ints) -> i32;
@@ -61,11 +72,15 @@ pub(crate) trait Eights {
     unsafe fn sum(all: Self::Floats) -> f32;
     /// One f16 at any address, in all lanes.
     unsafe fn half(from: *const u8) -> Self::Floats;
+    /// Eight f16 at any address.
+    unsafe fn halves(from: *const u8) -> Self::Floats;
+    unsafe fn lanes(all: Self::Floats) -> [f32; 8];
 }
 
 impl Eights for Plain {
     type Bytes = [u8; 32];
     type Ints = [i32; 8];
+    type Pairs = [i16; 16];
     type Floats = [f32; 8];
 
     #[inline(always)]
@@ -75,10 +90,10 @@ impl Eights for Plain {
     }
 
     #[inline(always)]
-    unsafe fn nibbles(from: *const u8) -> [u8; 32] {
-        // SAFETY: the caller gives 16 readable bytes.
-        let bytes = unsafe { from.cast::<[u8; 16]>().read() };
-        std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+    unsafe fn four(from: *const u8) -> [u8; 32] {
+        // SAFETY: the caller gives 4 readable bytes.
+        let bytes = unsafe { from.cast::<[u8; 4]>().read() };
+        std::array::from_fn(|i| bytes[i % 4])
     }
 
     #[inline(always)]
@@ -126,8 +141,34 @@ impl Eights for Plain {
     }
 
     #[inline(always)]
+    unsafe fn no_pairs() -> [i16; 16] {
+        [0; 16]
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(weights: [u8; 32], activations: [u8; 32]) -> [i16; 16] {
+        let product = |i: usize| i16::from(weights[i]) * i16::from(activations[i] as i8);
+        std::array::from_fn(|pair| product(2 * pair) + product(2 * pair + 1))
+    }
+
+    #[inline(always)]
+    unsafe fn add_pairs(a: [i16; 16], b: [i16; 16]) -> [i16; 16] {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn widened(pairs: [i16; 16]) -> [i32; 8] {
+        std::array::from_fn(|lane| i32::from(pairs[2 * lane]) + i32::from(pairs[2 * lane + 1]))
+    }
+
+    #[inline(always)]
     unsafe fn no_ints() -> [i32; 8] {
         [0; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn less_of_each(all: [i32; 8], n: i32) -> [i32; 8] {
+        all.map(|value| value.wrapping_sub(n))
     }
 
     #[inline(always)]
@@ -173,6 +214,18 @@ impl Eights for Plain {
         // SAFETY: the caller gives two readable bytes.
         [f16::from_le_bytes(unsafe { from.cast::<[u8; 2]>().read() }).to_f32(); 8]
     }
+
+    #[inline(always)]
+    unsafe fn halves(from: *const u8) -> [f32; 8] {
+        // SAFETY: the caller gives sixteen readable bytes.
+        let bytes = unsafe { from.cast::<[[u8; 2]; 8]>().read() };
+        bytes.map(|both| f16::from_le_bytes(both).to_f32())
+    }
+
+    #[inline(always)]
+    unsafe fn lanes(all: [f32; 8]) -> [f32; 8] {
+        all
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -185,6 +238,7 @@ mod avx2 {
     impl Eights for Avx2 {
         type Bytes = __m256i;
         type Ints = __m256i;
+        type Pairs = __m256i;
         type Floats = __m256;
 
         #[inline(always)]
@@ -194,13 +248,9 @@ mod avx2 {
         }
 
         #[inline(always)]
-        unsafe fn nibbles(from: *const u8) -> __m256i {
+        unsafe fn four(from: *const u8) -> __m256i {
             // SAFETY: as above.
-            unsafe {
-                let packed = _mm_loadu_si128(from.cast());
-                let both = _mm256_set_m128i(_mm_srli_epi16::<4>(packed), packed);
-                _mm256_and_si256(both, _mm256_set1_epi8(15))
-            }
+            unsafe { _mm256_set1_epi32(from.cast::<i32>().read_unaligned()) }
         }
 
         #[inline(always)]
@@ -276,9 +326,39 @@ mod avx2 {
         }
 
         #[inline(always)]
+        unsafe fn no_pairs() -> __m256i {
+            // SAFETY: as above.
+            unsafe { _mm256_setzero_si256() }
+        }
+
+        #[inline(always)]
+        unsafe fn pairs(weights: __m256i, activations: __m256i) -> __m256i {
+            // SAFETY: as above.
+            unsafe { _mm256_maddubs_epi16(weights, activations) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_pairs(a: __m256i, b: __m256i) -> __m256i {
+            // SAFETY: as above.
+            unsafe { _mm256_add_epi16(a, b) }
+        }
+
+        #[inline(always)]
+        unsafe fn widened(pairs: __m256i) -> __m256i {
+            // SAFETY: as above.
+            unsafe { _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)) }
+        }
+
+        #[inline(always)]
         unsafe fn no_ints() -> __m256i {
             // SAFETY: as above.
             unsafe { _mm256_setzero_si256() }
+        }
+
+        #[inline(always)]
+        unsafe fn less_of_each(all: __m256i, n: i32) -> __m256i {
+            // SAFETY: as above.
+            unsafe { _mm256_sub_epi32(all, _mm256_set1_epi32(n)) }
         }
 
         #[inline(always)]
@@ -347,6 +427,18 @@ mod avx2 {
                 let bits = from.cast::<i16>().read_unaligned();
                 _mm256_cvtph_ps(_mm_set1_epi16(bits))
             }
+        }
+
+        #[inline(always)]
+        unsafe fn halves(from: *const u8) -> __m256 {
+            // SAFETY: as above.
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn lanes(all: __m256) -> [f32; 8] {
+            // SAFETY: eight lanes are eight floats.
+            unsafe { std::mem::transmute(all) }
         }
     }
 }

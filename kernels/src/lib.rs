@@ -26,6 +26,7 @@ mod bytes;
 mod cached;
 mod dots;
 mod eights;
+mod interleaved;
 mod lanes;
 mod linear;
 mod norms;

@@ -87,12 +87,13 @@ impl Packed {
         Self { lines, out_features, in_features }
     }
 
-    /// The matrix of some rows in blocks, which stay where they are; formats may differ from part to part.
+    /// The matrix of some rows in blocks; formats may differ from part to part. Blocks of 256 numbers stay where they are,
+    /// blocks of 32 are copied into the order that the kernels read them in, with the help of `threads`.
     ///
     /// # Panics
     /// Where a row is no whole number of blocks, or the bytes do not hold the rows.
-    pub fn from_blocks(parts: Vec<BlockRows>, in_features: usize) -> Self {
-        let matrix = BlockMatrix::new(parts, in_features);
+    pub fn from_blocks(parts: Vec<BlockRows>, in_features: usize, threads: &Threads) -> Self {
+        let matrix = BlockMatrix::new(parts, in_features, threads);
         Self { out_features: matrix.rows(), lines: Lines::Blocks(matrix), in_features }
     }
 

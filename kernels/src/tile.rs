@@ -107,8 +107,8 @@ pub(crate) unsafe fn product<V: V16, N: Number>(p: Product<N>) {
                 part.start = Start::Columns(values.add(panel * LANES));
             }
             match width {
-                4 => tile::<V, N, 1, 4>(part),
-                2 => tile::<V, N, 2, 2>(part),
+                4 => tile::<V, N, 1, 4>(part, Ahead::near(&part)),
+                2 => tile::<V, N, 2, 2>(part, Ahead::near(&part)),
                 _ => row_tiles::<V, N>(part),
             }
         }
@@ -131,16 +131,48 @@ unsafe fn row_tiles<V: V16, N: Number>(p: Product<N>) {
             let mut part = p;
             part.a = p.a.add(row * p.a_row_stride);
             part.c = p.c.add(row * p.c_row_stride);
+            let ahead = if tiles == 1 || p.b_depth_stride != LANES {
+                Ahead::near(&part)
+            } else {
+                Ahead::next_panel(&part, i, tiles)
+            };
             match height {
-                1 => tile::<V, N, 1, 1>(part),
-                2 => tile::<V, N, 2, 1>(part),
-                3 => tile::<V, N, 3, 1>(part),
-                4 => tile::<V, N, 4, 1>(part),
-                5 => tile::<V, N, 5, 1>(part),
-                _ => tile::<V, N, 6, 1>(part),
+                1 => tile::<V, N, 1, 1>(part, ahead),
+                2 => tile::<V, N, 2, 1>(part, ahead),
+                3 => tile::<V, N, 3, 1>(part, ahead),
+                4 => tile::<V, N, 4, 1>(part, ahead),
+                5 => tile::<V, N, 5, 1>(part, ahead),
+                _ => tile::<V, N, 6, 1>(part, ahead),
             }
         }
         row += height;
+    }
+}
+
+/// What a tile asks memory for while it computes: a place and how many bytes it moves on for each entry.
+#[derive(Clone, Copy)]
+struct Ahead<N> {
+    place: *const N,
+    step_bytes: usize,
+}
+
+impl<N> Ahead<N> {
+    /// What the tile itself comes to a little later.
+    #[inline(always)]
+    fn near(tile: &Product<N>) -> Self {
+        let place = tile.b.wrapping_add(ENTRIES_AHEAD * LANES);
+        Self { place, step_bytes: tile.b_depth_stride * size_of::<N>() }
+    }
+
+    /// Part `index` of `parts` of the next panel. All tiles of a panel take their part, for the first of them alone
+    /// could not keep up with memory, and the rest would leave it idle.
+    #[inline(always)]
+    fn next_panel(tile: &Product<N>, index: usize, parts: usize) -> Self {
+        let entry = tile.depth * index / parts;
+        Self {
+            place: tile.b.wrapping_add(tile.b_panel_stride + entry * LANES),
+            step_bytes: LANES * size_of::<N>() / parts,
+        }
     }
 }
 
@@ -149,7 +181,7 @@ unsafe fn row_tiles<V: V16, N: Number>(p: Product<N>) {
 /// # Safety
 /// As for [`product`], with exactly `R` rows and `P` panels.
 #[inline(always)]
-unsafe fn tile<V: V16, N: Number, const R: usize, const P: usize>(t: Product<N>) {
+unsafe fn tile<V: V16, N: Number, const R: usize, const P: usize>(t: Product<N>, ahead: Ahead<N>) {
     // SAFETY: all offsets stay within the ranges that the caller answers for.
     unsafe {
         let mut sums = [[V::splat(0.0); P]; R];
@@ -172,14 +204,14 @@ unsafe fn tile<V: V16, N: Number, const R: usize, const P: usize>(t: Product<N>)
                 }
             }
         }
-        let mut b = t.b;
+        let (mut b, mut next) = (t.b, ahead.place);
         for k in 0..t.depth {
             let mut entry = [V::splat(0.0); P];
             for (j, value) in entry.iter_mut().enumerate() {
                 let line = b.add(j * t.b_panel_stride);
                 // Four streams keep the hardware's own prefetching busy; one does not.
                 if P < 4 {
-                    V::prefetch(line.wrapping_add(ENTRIES_AHEAD * LANES).cast());
+                    V::prefetch(next.wrapping_add(j * t.b_panel_stride).cast());
                 }
                 *value = N::load(line);
             }
@@ -190,6 +222,7 @@ unsafe fn tile<V: V16, N: Number, const R: usize, const P: usize>(t: Product<N>)
                 }
             }
             b = b.add(t.b_depth_stride);
+            next = next.wrapping_byte_add(ahead.step_bytes);
         }
         for (r, row) in sums.iter().enumerate() {
             for (j, sum) in row.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Weight matrices for the kernels: as the checkpoint stores them, or rounded to blocks while they are read.
 //!
-//! What is stored in blocks stays where it lies, in the mapped file. Half precision is packed as it is. Rounding goes a
+//! What is stored in blocks of 256 stays where it lies, in the mapped file; blocks of 32 the kernels copy. Half precision is packed as it is. Rounding goes a
 //! few rows at a time, so that a large matrix never stands in memory in f32.
 
 use std::fmt;
@@ -105,7 +105,7 @@ pub(crate) fn stacked(
                 _ => rounded(checkpoint, name, inputs, own, threads),
             })
             .collect::<Result<Vec<_>, _>>()?;
-        return Ok(Packed::from_blocks(parts, inputs));
+        return Ok(Packed::from_blocks(parts, inputs, threads));
     }
     // In the checkpoint's own precision: exact, and half precision is read in half the time. Where parts differ, f32
     // holds the numbers of all.

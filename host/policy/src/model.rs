@@ -369,6 +369,7 @@ impl Model {
         };
         let (query_width, key_width) = (shape.heads * head, shape.kv_heads * head);
         let row_width = query_width + 2 * key_width;
+        let row_count = projected.len() / row_width;
         self.each_feed(feeds, projected, row_width, |feed, _, lines| {
             let start = feed.sequence.length();
             let own = &mut feed.sequence.own[layer];
@@ -387,7 +388,10 @@ impl Model {
                 own.positions += 1;
             }
         });
-        // One task is a few rows of one sequence.
+        // One task is a few rows of one sequence; a single row is cut into heads where there are too few tasks.
+        let head_parts =
+            if row_count < self.threads().count() { shape.kv_heads.min(self.threads().count()) } else { 1 };
+        let group_width = query_width / shape.kv_heads;
         let mut tasks = Vec::new();
         let mut rest = mixed;
         let mut first_row = 0;
@@ -395,24 +399,34 @@ impl Model {
             let count = feed.tokens.len();
             for offset in (0..count).step_by(ROWS_PER_TASK) {
                 let height = ROWS_PER_TASK.min(count - offset);
-                let (out, later) = rest.split_at_mut(height * query_width);
-                rest = later;
                 let rows_after = count - offset - height;
-                tasks.push((&*feed.sequence, first_row + offset, rows_after, Mutex::new(out)));
+                let parts = if height == 1 { head_parts } else { 1 };
+                for part in 0..parts {
+                    let heads = shape.kv_heads * part / parts..shape.kv_heads * (part + 1) / parts;
+                    let (out, later) = rest.split_at_mut(height * heads.len() * group_width);
+                    rest = later;
+                    tasks.push((
+                        &*feed.sequence,
+                        first_row + offset,
+                        rows_after,
+                        height,
+                        heads,
+                        Mutex::new(out),
+                    ));
+                }
             }
             first_row += count;
         }
         let projected = &*projected;
         self.threads().run(tasks.len(), |index| {
-            let (sequence, task_row, rows_after, out) = &tasks[index];
+            let (sequence, task_row, rows_after, height, heads, out) = &tasks[index];
             let mut guard = out.lock().unwrap_or_else(PoisonError::into_inner);
             let mut segments = Vec::new();
             sequence.collect_base(layer, &mut segments);
             let own = &sequence.own[layer];
             segments.push(own.first(own.positions - rows_after));
             let queries = &projected[task_row * row_width..];
-            let height = guard.len() / query_width;
-            attend_rows(queries, row_width, height, &segments, &shape, &mut Vec::new(), &mut guard);
+            attend_rows(queries, row_width, *height, &segments, &shape, heads.clone(), &mut guard);
         });
     }
 }

@@ -2,60 +2,66 @@
 
 The tree is searched as that library lets one: one sequence at a time, the context saved before the children of a node
 and restored for each of them, so that prefixes are read once here too. Tokens are chosen greedily; what they say does
-not matter, their number is the same. Prints one JSON object with the keys of the benchmark.
+not matter, their number is the same.
 """
 
-import argparse
-import json
+import ctypes
 import time
 
-from llama_cpp import Llama
+import llama_cpp
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--model", required=True)
-for name in ("threads", "turns", "beam", "children", "tokens", "prefix", "response"):
-    parser.add_argument(f"--{name}", type=int, required=True)
-args = parser.parse_args()
+from turns import options, serve, text
 
-longest = args.prefix + args.turns * (args.tokens + args.response + 8) + 64
+args = options()
+
+
+class Peer:
+    def __init__(self):
+        longest = args.prefix + args.turns * (args.tokens + args.response + 8) + 64
+        threads = {"n_threads": args.threads, "n_threads_batch": args.threads}
+        self.model = llama_cpp.Llama(args.model, n_ctx=longest, n_batch=256, verbose=False, **threads)
+        self.prompt = None
+
+    # The library's own `save_state` copies a table of logits each time, which nobody here reads.
+    def save(self):
+        context = self.model._ctx.ctx
+        state = (ctypes.c_uint8 * llama_cpp.llama_state_get_size(context))()
+        size = llama_cpp.llama_state_get_data(context, state, len(state))
+        return self.model.n_tokens, state, size
+
+    def restore(self, saved):
+        tokens, state, size = saved
+        if llama_cpp.llama_state_set_data(self.model._ctx.ctx, state, size) != size:
+            raise RuntimeError("restoring the context failed")
+        self.model.n_tokens = tokens
+
+    def prefill(self):
+        self.model.reset()
+        self.model.eval(text(args.prefix))
+        self.prompt = None
+
+    def at_prompt(self):
+        if self.prompt is None:
+            self.prompt = self.save()
+        self.restore(self.prompt)
+        return self.prompt
+
+    def decode(self):
+        for _ in range(args.tokens):
+            self.model.eval([self.model.sample(temp=0.0)])
+
+    def tree_turn(self, nodes):
+        children = []
+        for node in nodes:
+            for _ in range(args.children):
+                self.restore(node)
+                self.decode()
+                self.model.eval(text(args.response))
+                if len(children) < args.beam:
+                    children.append(self.save())
+        return children
+
+
 started = time.perf_counter()
-model = Llama(
-    args.model, n_ctx=longest, n_batch=256, n_threads=args.threads, n_threads_batch=args.threads, verbose=False
-)
-out = {"load_s": time.perf_counter() - started}
-
-
-def text(count):
-    return [300 + index % 1000 for index in range(count)]
-
-
-def write(count):
-    for _ in range(count):
-        model.eval([model.sample(temp=0.0)])
-
-
-model.eval(text(8))
-model.reset()
-started = time.perf_counter()
-model.eval(text(args.prefix))
-out["prefill_tokens_per_s"] = args.prefix / (time.perf_counter() - started)
-root = model.save_state()
-
-started = time.perf_counter()
-write(args.tokens)
-out["decode_tokens_per_s"] = args.tokens / (time.perf_counter() - started)
-
-started = time.perf_counter()
-nodes = [root]
-for _ in range(args.turns):
-    children = []
-    for node in nodes:
-        for _ in range(args.children):
-            model.load_state(node)
-            write(args.tokens)
-            model.eval(text(args.response))
-            if len(children) < args.beam:
-                children.append(model.save_state())
-    nodes = children
-out["tree_s"] = time.perf_counter() - started
-print(json.dumps(out))
+peer = Peer()
+serve(time.perf_counter() - started, peer)
