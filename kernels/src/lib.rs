@@ -6,7 +6,7 @@
 //! Invariants, each held by a test:
 //! - Every output element of [`linear`] is one chain of multiply-adds over the input features in index order that
 //!   starts at the bias (or 0), whatever the number of rows, the row's place in the batch, or the number of threads.
-//!   Over weights in blocks it is eight such chains over the blocks, folded by halves (see `block_linear`).
+//!   Over weights in blocks it is a chain over the blocks, or eight of them folded by halves (see `block_linear`).
 //! - [`dot`] and [`dot_many`] give the same bits for the same pair of vectors.
 //! - [`exp_in_place`], [`softmax_in_place`], [`silu_mul`] and [`gelu_in_place`] give a value the same bits wherever
 //!   it stands in its slice.
@@ -16,7 +16,8 @@
 //!
 //! Layers: `lanes` (16 floats as one value, per instruction set) below `tile` (matrix tiles), `linear`, `activations`,
 //! `norms`, `dots` and `attention`; `eights` (sums of integer products) below `bytes`, and with `blocks` (what the bytes of
-//! quantised weights mean) below `block_linear`, which `linear` calls; `threads` beside them. This crate knows nothing of its callers.
+//! quantised weights mean) below `interleaved` (eight rows side by side) and `block_linear`, which `linear` calls; `threads`
+//! beside them. This crate knows nothing of its callers.
 
 mod activations;
 mod attention;
