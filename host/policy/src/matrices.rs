@@ -1,7 +1,7 @@
 //! Weight matrices for the kernels: as the checkpoint stores them, or rounded to blocks while they are read.
 //!
-//! What is stored in blocks of 256 stays where it lies, in the mapped file; blocks of 32 the kernels copy. Half precision is packed as it is. Rounding goes a
-//! few rows at a time, so that a large matrix never stands in memory in f32.
+//! What is stored in blocks of 256 stays where it lies, in the mapped file; blocks of 32 the kernels copy. Half precision
+//! is packed as it is. Rounding goes a few rows at a time, so that a large matrix never stands in memory in f32.
 
 use std::fmt;
 use std::str::FromStr;
