@@ -278,7 +278,7 @@ fn open(folder: &Path) -> Result<Opened> {
 fn check_kin(own: &Opened, folder: &Path, first: &Opened) -> Result<()> {
     let parts = [
         ("config", own.config == first.config),
-        ("trajectory format", own.format.spec() == first.format.spec()),
+        ("trajectory format", own.format.spec().for_new_weights() == first.format.spec().for_new_weights()),
         ("tokenizer", own.tokenizer == first.tokenizer),
     ];
     match parts.iter().find(|(_, same)| !same) {
@@ -356,4 +356,37 @@ pub fn command(arguments: &SoupArguments) -> Result<()> {
         println!("{}", arguments.out.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        soup: SoupArguments,
+    }
+
+    /// The policy that ships knows what its perplexities mean, one trained from it does not: they are kin all the same,
+    /// and the soup of them knows nothing.
+    #[test]
+    fn what_perplexities_mean_is_neither_compared_nor_merged() {
+        let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/policy/nano");
+        let place = tempfile::tempdir().unwrap();
+        let (other, out) = (place.path().join("other"), place.path().join("out"));
+        std::fs::create_dir(&other).unwrap();
+        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+            std::fs::copy(nano.join(name), other.join(name)).unwrap();
+        }
+        let own = open(&nano).unwrap();
+        assert!(own.format.spec().self_assessment.is_some());
+        let plain = serde_json::to_vec(&own.format.spec().for_new_weights()).unwrap();
+        std::fs::write(other.join("orion.json"), plain).unwrap();
+        let line = [Path::new("soup"), "--method".as_ref(), "linear".as_ref(), "--model".as_ref(), &nano];
+        let line = line.into_iter().chain(["--model".as_ref(), other.as_path(), "--out".as_ref(), &out]);
+        command(&Line::try_parse_from(line.map(Path::as_os_str)).unwrap().soup).unwrap();
+        assert_eq!(open(&out).unwrap().format.spec().self_assessment, None);
+    }
 }
