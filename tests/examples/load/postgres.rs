@@ -22,9 +22,9 @@ const CLIENTS: [usize; 3] = [1, 4, 16];
 /// PostgreSQL does not start as root; this user may be anybody.
 const NOBODY: u32 = 65_534;
 const START: Duration = Duration::from_secs(60);
-/// Any of a question's words, best first, over words that are stored ready, as PostgreSQL's manual advises.
-const LEXICAL: &str = "SELECT notes.id, ts_rank(notes.words, asked.words, 1) AS score FROM notes, asked \
-    WHERE asked.number = :number AND notes.words @@ asked.words ORDER BY score DESC LIMIT";
+/// Any of a question's words, best first, over words that are stored ready, as its manual advises; a push stores them.
+const LEXICAL: &str = "SELECT notes.id, ts_rank(notes.orion_words, asked.words, 1) AS score FROM notes, asked \
+    WHERE asked.number = :number AND notes.orion_words @@ asked.words ORDER BY score DESC LIMIT";
 const DENSE: &str = "SELECT notes.id, notes.vector <=> asked.vector AS distance FROM notes, asked \
     WHERE asked.number = :number ORDER BY notes.vector <=> asked.vector LIMIT";
 
