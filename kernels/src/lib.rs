@@ -45,5 +45,5 @@ pub use cached::{CacheSegment, attend_rows, push_position};
 pub use dots::{add_in_place, axpy, dot, dot_many};
 pub use lanes::cpu_level;
 pub use linear::{Packed, Precision, linear};
-pub use norms::{layer_norm_in_place, rms_norm, rms_norm_in_place};
+pub use norms::{add_rms_norm, layer_norm_in_place, rms_norm, rms_norm_in_place};
 pub use threads::Threads;

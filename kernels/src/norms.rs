@@ -2,20 +2,57 @@
 //!
 //! Why here: sums go through `dots`, so a row has the same bits in any batch.
 
-use crate::dots::{dot, sum};
+use crate::dots::{add_in_place, dot, sum};
+use crate::threads::Threads;
+
+/// Rows of one task. Fewer than two tasks are done by the caller: that is sooner done than shared out.
+const ROWS_PER_TASK: usize = 16;
 
 /// `out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight`, for rows of `weight.len()` (Zhang and Sennrich,
 /// arXiv:1910.07467).
 ///
 /// # Panics
 /// Where `x` is not a whole number of rows or `out` not of its length.
-pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32], threads: &Threads) {
+    let width = weight.len();
     assert_eq!(x.len(), out.len(), "x and out must be of one length");
-    out.copy_from_slice(x);
-    rms_norm_in_place(out, weight, eps);
+    assert!(width > 0 && x.len().is_multiple_of(width), "x must be rows of {width}");
+    threads.run_chunks(out, ROWS_PER_TASK * width, |first, part| {
+        for (to, row) in part.chunks_exact_mut(width).zip(x[first..].chunks_exact(width)) {
+            norm_row(row, weight, eps, to);
+        }
+    });
 }
 
-/// [`rms_norm`] in place.
+/// `x[r] += delta[r]`, and then [`rms_norm`] of the sum in place of `delta`: the end of one residual branch and the
+/// beginning of the next in one pass over both.
+///
+/// # Panics
+/// Where `x` is not a whole number of rows or `delta` not of its length.
+pub fn add_rms_norm(x: &mut [f32], delta: &mut [f32], weight: &[f32], eps: f32, threads: &Threads) {
+    let width = weight.len();
+    assert_eq!(x.len(), delta.len(), "x and delta must be of one length");
+    assert!(width > 0 && x.len().is_multiple_of(width), "x must be rows of {width}");
+    threads.run_chunk_pairs(x, delta, ROWS_PER_TASK * width, |sums, parts| {
+        for (row, part) in sums.chunks_exact_mut(width).zip(parts.chunks_exact_mut(width)) {
+            add_in_place(row, part);
+            norm_row(row, weight, eps, part);
+        }
+    });
+}
+
+fn norm_row(row: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = inverse_rms(row, eps);
+    for ((to, value), w) in out.iter_mut().zip(row).zip(weight) {
+        *to = *value * scale * w;
+    }
+}
+
+fn inverse_rms(row: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(row, row) / row.len() as f32 + eps).sqrt()
+}
+
+/// [`rms_norm`] in place, by the caller alone.
 ///
 /// # Panics
 /// Where `x` is not a whole number of rows.
@@ -23,7 +60,7 @@ pub fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
     let width = weight.len();
     assert!(width > 0 && x.len().is_multiple_of(width), "x must be rows of {width}");
     for row in x.chunks_exact_mut(width) {
-        let scale = 1.0 / (dot(row, row) / width as f32 + eps).sqrt();
+        let scale = inverse_rms(row, eps);
         for (value, w) in row.iter_mut().zip(weight) {
             *value = *value * scale * w;
         }
@@ -60,12 +97,30 @@ mod tests {
     fn rms_norm_equals_its_twin() {
         let (x, weight) = (numbers(3 * 37, 1), numbers(37, 2));
         let mut out = vec![0.0; x.len()];
-        rms_norm(&x, &weight, 1e-5, &mut out);
+        rms_norm(&x, &weight, 1e-5, &mut out, &Threads::new(1));
         for (row, got) in x.chunks(37).zip(out.chunks(37)) {
             let mean: f64 = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / 37.0;
             for i in 0..37 {
                 let exact = f64::from(row[i]) / (mean + 1e-5).sqrt() * f64::from(weight[i]);
                 assert!((f64::from(got[i]) - exact).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn adding_and_threads_change_no_bit() {
+        for rows in [1, 3, 16, 17, 70] {
+            let (x, delta, weight) = (numbers(rows * 37, 1), numbers(rows * 37, 2), numbers(37, 3));
+            let sums: Vec<f32> = x.iter().zip(&delta).map(|(a, b)| a + b).collect();
+            let mut normed = sums.clone();
+            normed.chunks_mut(37).for_each(|row| rms_norm_in_place(row, &weight, 1e-5));
+            for threads in [1, 3] {
+                let pool = Threads::new(threads);
+                let (mut to, mut part) = (x.clone(), delta.clone());
+                add_rms_norm(&mut to, &mut part, &weight, 1e-5, &pool);
+                assert_eq!((&to, &part), (&sums, &normed));
+                rms_norm(&sums, &weight, 1e-5, &mut to, &pool);
+                assert_eq!(to, normed);
             }
         }
     }

@@ -189,6 +189,27 @@ impl Threads {
             work(first, unsafe { std::slice::from_raw_parts_mut(shared.get().add(first), count) });
         });
     }
+
+    /// As [`Threads::run_chunks`] over two slices at once: `work` gets the chunks of one place in both.
+    ///
+    /// # Panics
+    /// Where `chunk_len` is 0 or the slices differ in length.
+    pub fn run_chunk_pairs<T: Send, U: Send>(
+        &self,
+        first: &mut [T],
+        second: &mut [U],
+        chunk_len: usize,
+        work: impl Fn(&mut [T], &mut [U]) + Sync,
+    ) {
+        assert_eq!(first.len(), second.len(), "both slices must be of one length");
+        let shared = SharedOut::new(second);
+        self.run_chunks(first, chunk_len, |place, chunk| {
+            // SAFETY: as long as `first`, so within `second`, which is borrowed until `run_chunks` returns; the chunks of
+            // different places are disjoint.
+            let other = unsafe { std::slice::from_raw_parts_mut(shared.get().add(place), chunk.len()) };
+            work(chunk, other);
+        });
+    }
 }
 
 impl Drop for Threads {

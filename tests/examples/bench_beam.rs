@@ -44,12 +44,14 @@ fn main() -> Result<()> {
     let beam = orion_bundle::component("beam").ok_or("`beam` is not bundled")?;
     let beam = host.load_bytes("beam", beam.bytes)?;
     let retrieve = Arc::new(EmbeddedRetriever(index.searcher()));
-    let services = Services { generate: Some(Arc::new(policy)), ..Services::retrieval_only(retrieve) };
+    let policy = Arc::new(policy);
+    let services = Services { generate: Some(policy.clone()), ..Services::retrieval_only(retrieve) };
 
     let mut peak_before = peak_multiply_adds_per_s();
     let mut columns: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (number, query) in two_hop_queries(searches + 1)?.into_iter().enumerate() {
         let request = Request { options: beam_options(), ..Request::new(query, 10) };
+        let steps_before = policy.counters().steps;
         let started = Instant::now();
         let outcome =
             host.search_blocking(&beam, request, &services, &Limits::unhurried(), CancelToken::new());
@@ -72,6 +74,7 @@ fn main() -> Result<()> {
                 ("over_floor", search_ms / floor_ms),
                 ("encoding_ms", encoding_ms),
                 ("model_ms", cost.model_ms),
+                ("model_steps", (policy.counters().steps - steps_before) as f64),
                 ("retrieval_ms", cost.retrieval_ms),
                 ("tokens_prefilled", cost.tokens_prefilled as f64),
                 ("tokens_decoded", cost.tokens_decoded as f64),

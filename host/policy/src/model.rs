@@ -11,8 +11,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use orion_kernels::{
-    AttentionShape, Packed, Threads, add_in_place, attend_rows, linear, push_position, rms_norm,
-    rms_norm_in_place, rotate_half_in_place, silu_mul,
+    AttentionShape, Packed, Threads, add_in_place, add_rms_norm, attend_rows, linear, push_position,
+    rms_norm, rms_norm_in_place, rotate_half_in_place, silu_mul,
 };
 
 use crate::checkpoint::Checkpoint;
@@ -234,11 +234,12 @@ impl Model {
                 feed.sequence.convolutions.fill(0.0);
             }
         }
+        let normed = resized(&mut scratch.normed, rows * hidden);
+        rms_norm(x, &self.layers[0].operator_norm, epsilon, normed, self.threads());
         let mut active_rows = rows;
         let (mut attention_index, mut convolution_index) = (0, 0);
         for (index, layer) in self.layers.iter().enumerate() {
-            let normed = resized(&mut scratch.normed, rows * hidden);
-            rms_norm(&scratch.x[..rows * hidden], &layer.operator_norm, epsilon, normed);
+            let normed = &scratch.normed[..rows * hidden];
             let (out_projection, out_bias) = match &layer.operator {
                 Operator::Convolution { in_projection, in_bias, kernel, bias, out_projection, out_bias } => {
                     let projected = resized(&mut scratch.projected, rows * 3 * hidden);
@@ -279,8 +280,7 @@ impl Model {
             let mixed = &scratch.mixed[..active_rows * out_projection.in_features()];
             let normed = &mut scratch.normed[..active_rows * hidden];
             linear(mixed, active_rows, out_projection, out_bias, normed, self.threads());
-            add_in_place(x, normed);
-            rms_norm(x, &layer.feed_forward_norm, epsilon, normed);
+            add_rms_norm(x, normed, &layer.feed_forward_norm, epsilon, self.threads());
             let width = self.config.feed_forward_size;
             let gated = resized(&mut scratch.gated, active_rows * 2 * width); // [rows, gate and up]
             linear(normed, active_rows, &layer.gate_up, None, gated, self.threads());
@@ -295,10 +295,11 @@ impl Model {
                 }
             });
             linear(active, active_rows, &layer.down, None, normed, self.threads());
-            add_in_place(x, normed);
+            let next_norm = self.layers.get(index + 1).map_or(&self.final_norm, |next| &next.operator_norm);
+            add_rms_norm(x, normed, next_norm, epsilon, self.threads());
         }
+        std::mem::swap(&mut scratch.hidden, &mut scratch.normed);
         let out = resized(&mut scratch.hidden, active_rows * hidden);
-        rms_norm(&scratch.x[..active_rows * hidden], &self.final_norm, epsilon, out);
         let mut row = 0;
         for feed in feeds.iter_mut() {
             let count = feed.tokens.len();
