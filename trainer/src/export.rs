@@ -122,6 +122,7 @@ fn format_metadata(spec: &FormatSpec) -> Result<Vec<(String, Value)>> {
     let mut all = vec![
         ("orion.format".into(), Value::String(format.as_str().unwrap_or("full").into())),
         ("orion.retriever_choice".into(), Value::Bool(spec.retriever_choice)),
+        ("orion.grounded_queries".into(), Value::Bool(spec.grounded_queries)),
     ];
     if let Some(calibration) = spec.self_assessment {
         all.extend([

@@ -143,7 +143,9 @@ impl VariantArguments {
         let policy_error = |error: orion_policy::CheckpointError| TrainError::Policy(error.to_string());
         let own = TrajectoryFormat::load(folder, config).map_err(policy_error)?;
         let Some(format) = self.format else { return Ok(own) };
-        let spec = FormatSpec { format: format.into(), ..own.spec().clone() };
+        let format: FormatKind = format.into();
+        let grounded_queries = own.spec().grounded_queries && format.has_marker_tokens();
+        let spec = FormatSpec { format, grounded_queries, ..own.spec().clone() };
         let tokenizer = PolicyTokenizer::load(folder).map_err(policy_error)?;
         TrajectoryFormat::new(spec, tokenizer, config).map_err(policy_error)
     }

@@ -109,6 +109,13 @@ pub enum FormatKind {
     Prompt,
 }
 
+impl FormatKind {
+    /// Whether its markers are special tokens, so that no text can hold one.
+    pub fn has_marker_tokens(self) -> bool {
+        matches!(self, Self::Full | Self::NoThink)
+    }
+}
+
 /// How a policy's perplexity of the relevance sentence says whether what was found is relevant: the chance is a
 /// logistic curve over its natural logarithm, 1 / (1 + exp((ln perplexity - middle) / width)), fitted on a dev split.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -130,6 +137,9 @@ pub struct FormatSpec {
     /// Whether the policy chooses the retriever of each query.
     #[serde(default)]
     pub retriever_choice: bool,
+    /// Whether queries are held to whole words of the question and the results (see `grounding`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub grounded_queries: bool,
     /// What its perplexities mean, where somebody measured it on these weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_assessment: Option<Calibration>,
@@ -141,7 +151,13 @@ impl FormatSpec {
 
     /// A format whose policy's perplexities nobody has measured.
     pub fn new(format: FormatKind, retriever_choice: bool) -> Self {
-        Self { version: Self::VERSION, format, retriever_choice, self_assessment: None }
+        Self {
+            version: Self::VERSION,
+            format,
+            retriever_choice,
+            grounded_queries: false,
+            self_assessment: None,
+        }
     }
 
     /// The same of other weights, of whose perplexities nothing is known.
@@ -165,6 +181,10 @@ impl FormatSpec {
         };
         if self.version != Self::VERSION {
             return fault("version", Self::VERSION.to_string(), self.version.to_string());
+        }
+        if self.grounded_queries && !self.format.has_marker_tokens() {
+            let expected = "false, or a format whose markers are tokens".to_owned();
+            return fault("grounded_queries", expected, format!("true in {:?}", self.format));
         }
         if let Some(Calibration { middle_log_perplexity: middle, log_perplexity_width: width }) =
             self.self_assessment
@@ -413,6 +433,24 @@ impl TrajectoryFormat {
             words = words.replace('<', "‹");
         }
         words
+    }
+
+    /// What a branch's tokens say that the policy did not write: user queries and results, without their markers.
+    /// Only where markers are tokens.
+    pub(crate) fn spans_read<'t>(&self, tokens: &'t [u32]) -> Vec<&'t [u32]> {
+        let kinds = [&self.user_query, &self.top_k_response];
+        let mut spans = Vec::new();
+        let mut begun = None;
+        for (index, token) in tokens.iter().enumerate() {
+            if kinds.iter().any(|markers| markers.start == [*token]) {
+                begun = Some(index + 1);
+            } else if kinds.iter().any(|markers| markers.end == [*token])
+                && let Some(start) = begun.take()
+            {
+                spans.push(&tokens[start..index]);
+            }
+        }
+        spans
     }
 
     /// Ids of the three retriever tokens, where the policy chooses.

@@ -3,10 +3,13 @@
 //! [`Generation`] is a small state machine: given the logits after all it has asked to be fed, it picks a token among
 //! those that the format admits and says what to feed next. Start markers are forced; an end marker is sampled, or
 //! forced at the cap. Log-probabilities are those of the unmodified model at the sampled tokens; forced tokens have
-//! none.
+//! none. Where a checkpoint's queries are grounded, a query is whole words of what was read (see `grounding`).
+
+use std::sync::Arc;
 
 use crate::cuda::{AllowedOnDevice, Asked};
 use crate::format::{Retriever, TrajectoryFormat};
+use crate::grounding::{Place, Words};
 use crate::random::Random;
 use crate::sampling::{Allowed, Choice, LogSoftmax, pick};
 use crate::session::FedToken;
@@ -76,17 +79,22 @@ pub(crate) struct Generation {
     think: Vec<u32>,
     query: Vec<u32>,
     pub(crate) retriever: Option<Retriever>,
+    /// What a grounded query may be made of, and how far it is.
+    words: Option<Arc<Words>>,
+    place: Place,
     log_probability: f64,
     sampled: u32,
     trace: Vec<FedToken>,
 }
 
 impl Generation {
-    /// Candidate `candidate` of node `node` of a call, and what to feed before the first logits are needed.
+    /// Candidate `candidate` of node `node` of a call, and what to feed before the first logits are needed. Its query
+    /// is made of `words`, where there are any.
     pub(crate) fn new(
         sampling: &Sampling,
         node: usize,
         candidate: u32,
+        words: Option<Arc<Words>>,
         format: &TrajectoryFormat,
     ) -> (Self, Vec<u32>) {
         let mut generation = Self {
@@ -98,6 +106,8 @@ impl Generation {
             think: Vec::new(),
             query: Vec::new(),
             retriever: None,
+            words,
+            place: Place::OPENING,
             log_probability: 0.0,
             sampled: 0,
             trace: Vec::new(),
@@ -183,6 +193,9 @@ impl Generation {
                     self.stage = Stage::Done;
                 } else {
                     self.query.push(token);
+                    if let Some(words) = &self.words {
+                        self.place = words.after(self.place, token);
+                    }
                     if self.wrote_marker(&self.query, format) {
                         self.stage = Stage::Done;
                     } else if self.query.len() == self.max_query {
@@ -211,8 +224,16 @@ impl Generation {
         // Where an end marker is several tokens of text, those are content until they add up to the marker.
         let only = |end: &[u32]| if let [id] = end { Some(*id) } else { None };
         let retrievers = format.retrievers().unwrap_or_default();
+        let grounded;
         let allowed = match self.stage {
             Stage::Retriever => Allowed::Only(&retrievers),
+            Stage::Query if let Some(words) = &self.words => {
+                let end = only(&format.search_query.end).filter(|_| words.may_end(self.place));
+                let mut tokens = words.allowed(self.place, self.max_query - self.query.len());
+                tokens.extend(end);
+                grounded = tokens;
+                Allowed::Only(&grounded)
+            }
             Stage::Query if self.query.is_empty() => Allowed::Table(&tables.opening, None),
             Stage::Query => Allowed::Table(&tables.content, only(&format.search_query.end)),
             Stage::Think | Stage::Done => Allowed::Table(&tables.content, only(&format.think.end)),
@@ -228,6 +249,11 @@ impl Generation {
     /// Whether a content that is written in ordinary text has come to a marker, its own end or another.
     fn wrote_marker(&self, content: &[u32], format: &TrajectoryFormat) -> bool {
         format.markers_are_text() && text_before_marker(&format.tokenizer().decode(content)).is_some()
+    }
+
+    /// Whether the next token needs logits here, for a device knows nothing of words.
+    pub(crate) fn needs_words(&self) -> bool {
+        self.stage == Stage::Query && self.words.is_some()
     }
 
     pub(crate) fn is_done(&self) -> bool {

@@ -222,7 +222,9 @@ pub(crate) fn format_spec(
     let self_assessment = middle.zip(width).map(|(middle_log_perplexity, log_perplexity_width)| {
         Calibration { middle_log_perplexity, log_perplexity_width }
     });
-    FormatSpec { self_assessment, ..FormatSpec::new(format, retriever_choice) }.checked(file)
+    let grounded_queries = entries.flag("orion.grounded_queries")?.unwrap_or(false);
+    FormatSpec { grounded_queries, self_assessment, ..FormatSpec::new(format, retriever_choice) }
+        .checked(file)
 }
 
 /// The tokenizer, as the `tokenizer.json` that would say the same.

@@ -264,6 +264,11 @@ impl Lane {
         }
     }
 
+    /// Whether a device is to hand over logits in place of an answer.
+    pub(crate) fn needs_words(&self) -> bool {
+        matches!(&self.purpose, Purpose::Propose { generation, .. } if generation.needs_words())
+    }
+
     /// What a device is to say of its row of logits number `row` of those not yet noted; `None` for nothing.
     pub(crate) fn ask(&mut self, row: usize, format: &TrajectoryFormat) -> Option<Asked> {
         if let Purpose::Propose { generation, .. } = &mut self.purpose {

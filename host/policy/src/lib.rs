@@ -2,7 +2,7 @@
 //!
 //! Reading: `config` and `checkpoint` read Hugging Face folders, `gguf` and `gguf_model` GGUF files, `embedded` the
 //! checkpoint inside the program; `matrices` packs weights for the kernels, `random` makes some from seeds. Words: `tokenizer` and `format` turn trajectories into tokens, for serving and training alike;
-//! `prompt` has the worked examples for models that never saw the format. Numbers: `model` is the forward pass, `state`
+//! `prompt` has the worked examples for models that never saw the format; `grounding` holds queries to words that were read. Numbers: `model` is the forward pass, `state`
 //! what it remembers, as a tree; `sampling` turns logits into tokens. Serving: `session` is what users hold,
 //! `scheduler` the one thread that owns the model, `backend` whether it runs on the CPU or, by `cuda`, on a device, `lane` and `generate` one sequence on its way, `room` makes room for states. `check` holds a
 //! checkpoint against golden numbers.
@@ -21,6 +21,7 @@ mod format;
 mod generate;
 mod gguf;
 mod gguf_model;
+mod grounding;
 mod lane;
 mod matrices;
 mod model;

@@ -26,6 +26,7 @@ use crate::counters::Counters;
 use crate::error::{CheckpointError, PolicyError};
 use crate::format::TrajectoryFormat;
 use crate::generate::{DecodingTables, Generation, Sampling};
+use crate::grounding::{Spellings, Words};
 use crate::lane::{Lane, Outcome, Purpose, Scoring};
 use crate::model::{Feed, Scratch};
 use crate::prompt;
@@ -45,6 +46,7 @@ pub(crate) struct Scheduler {
     model: Backend,
     format: Arc<TrajectoryFormat>,
     tables: DecodingTables,
+    spellings: Spellings,
     context_tokens: usize,
     options: PolicyOptions,
     requests: Receiver<Request>,
@@ -89,6 +91,7 @@ impl Scheduler {
             model,
             format,
             tables,
+            spellings: Spellings::default(),
             context_tokens,
             options,
             requests,
@@ -291,14 +294,22 @@ impl Scheduler {
         self.check_nodes(session, count)?;
         let mut lanes = Vec::with_capacity(count);
         for (index, base) in bases.iter().enumerate() {
+            let words = self.words_before(base).map(Arc::new);
             for candidate in 0..sampling.candidates {
-                let (generation, feed) = Generation::new(sampling, index, candidate, &self.format);
+                let (generation, feed) =
+                    Generation::new(sampling, index, candidate, words.clone(), &self.format);
                 let purpose = Purpose::Propose { generation, node: self.reserve_node(session) };
                 let base = Some(base.clone());
                 lanes.push(self.lane(session, usage, lanes.len(), base, feed, purpose, Some(most)));
             }
         }
         Ok(lanes)
+    }
+
+    /// What a query after a state may be made of, where the checkpoint's queries are grounded and something was read.
+    fn words_before(&mut self, state: &State) -> Option<Words> {
+        let is_grounded = self.format.spec().grounded_queries;
+        is_grounded.then(|| Words::among(&state.all_tokens(), &self.format, &mut self.spellings)).flatten()
     }
 
     fn perplexity_lanes(

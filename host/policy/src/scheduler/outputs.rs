@@ -7,6 +7,7 @@ use crate::backend::Backend;
 use crate::cuda::{DeviceModel, RowRequest};
 use crate::error::PolicyError;
 use crate::format::TrajectoryFormat;
+use crate::generate::DecodingTables;
 use crate::lane::{self, Context, Lane};
 
 /// Most logits held at once, in floats (8 MiB): 256 rows of a small vocabulary, 32 of LFM2's.
@@ -17,7 +18,10 @@ impl Scheduler {
     pub(super) fn advance(&mut self, counts: &[usize]) -> Result<(), PolicyError> {
         match &self.model {
             Backend::Cpu(_) => self.advance_by_logits(counts),
-            Backend::Cuda(model) => return advance_by_answers(model, &mut self.active, &self.format, counts),
+            Backend::Cuda(model) => {
+                let lanes = Lanes { active: &mut self.active, format: &self.format, tables: &self.tables };
+                return advance_by_answers(model, lanes, counts, &mut self.logits);
+            }
         }
         Ok(())
     }
@@ -75,11 +79,18 @@ fn copy_of(error: &PolicyError) -> PolicyError {
     }
 }
 
+/// Lanes and what they need to move on.
+struct Lanes<'a> {
+    active: &'a mut [Lane],
+    format: &'a TrajectoryFormat,
+    tables: &'a DecodingTables,
+}
+
 fn advance_by_answers(
     model: &DeviceModel,
-    active: &mut [Lane],
-    format: &TrajectoryFormat,
+    Lanes { active, format, tables }: Lanes<'_>,
     counts: &[usize],
+    logits: &mut Vec<f32>,
 ) -> Result<(), PolicyError> {
     let mut requests = Vec::new();
     let mut lanes = Vec::new();
@@ -90,6 +101,13 @@ fn advance_by_answers(
             addresses.push(model.last_output(sequence)?);
         } else if lane.needs_logits() {
             addresses.extend((row..row + outputs).map(|wanted| model.wanted_output(wanted)));
+        }
+        if lane.needs_words()
+            && let Some(last) = addresses.last()
+        {
+            model.logits(&[*last], logits)?;
+            lane.advance(logits, format, tables, &mut Vec::new());
+            addresses.clear();
         }
         for (ahead, output) in addresses.into_iter().enumerate() {
             if let Some(asked) = lane.ask(ahead, format) {
