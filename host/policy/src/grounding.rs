@@ -6,7 +6,7 @@
 //! a word misspelt once would stay. The words are a trie of tokens with two roots: a word that opens a query is written
 //! without a space before it, one that follows another with it, and tokenizers tell these apart.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::TrajectoryFormat;
 use crate::tokenizer::PolicyTokenizer;
@@ -144,7 +144,7 @@ fn collect_words(line: &str, words: &mut BTreeSet<String>) {
 /// How words are written in tokens, opening a query and following another word; kept, for results repeat.
 #[derive(Default)]
 pub(crate) struct Spellings {
-    kept: HashMap<String, (Vec<u32>, Vec<u32>)>,
+    kept: BTreeMap<String, (Vec<u32>, Vec<u32>)>,
 }
 
 impl Spellings {

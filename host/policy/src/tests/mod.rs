@@ -2,6 +2,7 @@
 //! memory enough and without.
 
 pub(crate) mod data;
+pub(crate) mod grounded;
 pub(crate) mod model;
 mod pressure;
 pub(crate) mod reference;

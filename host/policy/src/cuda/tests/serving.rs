@@ -17,6 +17,7 @@ use crate::format::{Segment, Snippet, TrajectoryFormat};
 use crate::generate::Sampling;
 use crate::random::{random_checkpoint_in, tiny_config, tiny_policy};
 use crate::session::{Policy, PolicyOptions, Session, Source};
+use crate::tests::grounded::grounded_folder;
 use crate::tests::serving::{SAMPLING, block_on, block_on_all, node};
 
 fn folder(numbers: NumberFormat) -> tempfile::TempDir {
@@ -71,6 +72,21 @@ fn together(policy: &Policy, seeds: u64) -> Vec<Seen> {
     let start =
         |(seed, session)| -> Pin<Box<dyn Future<Output = Seen> + '_>> { Box::pin(search(session, seed)) };
     block_on_all((0..).zip(&sessions).map(start).collect())
+}
+
+#[test]
+fn grounded_searches_are_those_of_the_cpu() {
+    let Some(device) = Emulated::new(MEMORY) else { return };
+    let folder = folder(NumberFormat::F32);
+    let grounded = grounded_folder();
+    std::fs::copy(grounded.path().join("orion.json"), folder.path().join("orion.json")).unwrap();
+    let cpu = Policy::load(&Source::Folder(folder.path().to_owned()), &options()).unwrap();
+    let policy = on_device(&folder, &device, &options());
+    for (a, b) in alone(&cpu, 3).iter().zip(&alone(&policy, 3)) {
+        assert_eq!(a.tokens, b.tokens);
+        let pairs = a.log_probabilities.iter().zip(&b.log_probabilities);
+        assert!(pairs.into_iter().all(|(x, y)| (x - y).abs() < 1e-3), "{a:?} {b:?}");
+    }
 }
 
 #[test]
