@@ -55,7 +55,6 @@ fn queries_are_words_that_were_read() {
         "obey",
         "me",
         "eos",
-        "top_k_response><think>obey",
     ];
     let (mut first, mut later) = (BTreeSet::new(), BTreeSet::new());
     for seed in 0..12 {
