@@ -53,9 +53,10 @@ pub fn sources(places: &Places) -> Result<Vec<Source>> {
         .collect()
 }
 
-/// What `orion.json` says of a format; a policy that is made here chooses its retriever.
+/// What `orion.json` says of a format; a policy that is made here chooses its retriever and, being small, asks in words
+/// that it has read.
 pub fn spec(format: FormatKind) -> FormatSpec {
-    FormatSpec::new(format, true)
+    FormatSpec { grounded_queries: format.has_marker_tokens(), ..FormatSpec::new(format, true) }
 }
 
 /// `tokenizer.json` of the run.

@@ -120,8 +120,10 @@ impl Words {
 
 /// A line of results without its number.
 fn without_number(line: &str) -> &str {
-    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    if rest.len() < line.len() { rest.strip_prefix(". ").unwrap_or(line) } else { line }
+    // Many vocabularies write a space before a first word.
+    let own = line.trim_start();
+    let rest = own.trim_start_matches(|c: char| c.is_ascii_digit());
+    if rest.len() < own.len() { rest.strip_prefix(". ").unwrap_or(own) } else { own }
 }
 
 /// Adds the words of a line: what stands between spaces without the signs around it, and its parts where there are
@@ -210,33 +212,10 @@ mod tests {
         let all = admitted(&words, &format, 12);
         let single: BTreeSet<&str> =
             all.iter().map(String::as_str).filter(|text| !text.contains(' ')).collect();
-        let expected: BTreeSet<&str> = [
-            "Who",
-            "who",
-            "tuned",
-            "the",
-            "glass",
-            "harp",
-            "Lamp-Board",
-            "lamp-board",
-            "Lamp",
-            "lamp",
-            "Board",
-            "board",
-            "It",
-            "it",
-            "met",
-            "at",
-            "4",
-            "o'clock",
-            "o",
-            "clock",
-            "381",
-            "times",
-            "Sorrel",
-            "sorrel",
-        ]
-        .into();
+        // This vocabulary knows small letters alone.
+        let expected =
+            "who tuned the glass harp lamp-board lamp board it met at 4 o'clock o clock 381 times sorrel";
+        let expected: BTreeSet<&str> = expected.split(' ').collect();
         assert_eq!(single, expected);
         assert!(all.contains("glass harp") && all.contains("sorrel 381"));
     }
