@@ -52,6 +52,14 @@ impl Filter {
                 let value = self.value(kinds, (name, *name_at), *operator, (operand, *operand_at))?;
                 Condition::Compare { name: name.clone(), operator: *operator, value }
             }
+            // Engines elsewhere look at each bound on its own.
+            Node::Between { name, name_at, bounds } => {
+                let one = |(operator, operand, at): &(Operator, String, usize)| {
+                    let value = self.value(kinds, (name, *name_at), *operator, (operand, *at))?;
+                    Ok(Condition::Compare { name: name.clone(), operator: *operator, value })
+                };
+                Condition::And(bounds.iter().map(one).collect::<Result<_>>()?)
+            }
             Node::Exists { name, name_at } => {
                 self.kind(kinds, name, *name_at)?;
                 Condition::Exists { name: name.clone() }

@@ -3,13 +3,16 @@
 //!
 //! ```text
 //! expression = term { "OR" term }         term = factor { "AND" factor }
-//! factor     = "NOT" factor | "(" expression ")" | name operator value
+//! factor     = "NOT" factor | "(" expression ")" | name operator value { order value }
 //! operator   = ":" | "=" | "!=" | "<" | "<=" | ">" | ">="
 //! value      = word | "quoted \" string"
 //! ```
 //!
-//! `:` and `=` are equality, and `name:*` holds wherever there is any value (a star in quotes is a star); on text metadata `:` holds where every word of the value occurs. Order is defined for
-//! numbers and dates (`2024-05-06` or RFC 3339). A document without the field satisfies no comparison, `!=` included.
+//! `:` and `=` are equality, and `name:*` holds wherever there is any value (a star in quotes is a star); on text metadata
+//! `:` holds where every word of the value occurs. Order is defined for numbers and dates (`2024-05-06` or RFC 3339). Of
+//! several values one has to satisfy a comparison, and for `!=` none may be equal; `year >= 1990 < 2000` asks for one value
+//! between both bounds, which `year >= 1990 AND year < 2000` does not. A document without the field satisfies no
+//! comparison, `!=` included.
 //! A name that no document has is an error, because it is a typing mistake more often than not.
 
 use crate::document::{Kind, Value, parse_date};
@@ -38,8 +41,23 @@ pub(crate) enum Node {
     Or(Vec<Node>),
     And(Vec<Node>),
     Not(Box<Node>),
-    Compare { name: String, name_at: usize, operator: Operator, operand: String, operand_at: usize },
-    Exists { name: String, name_at: usize },
+    Compare {
+        name: String,
+        name_at: usize,
+        operator: Operator,
+        operand: String,
+        operand_at: usize,
+    },
+    /// Several orders that one value has to satisfy: operators, operands and their places.
+    Between {
+        name: String,
+        name_at: usize,
+        bounds: Vec<(Operator, String, usize)>,
+    },
+    Exists {
+        name: String,
+        name_at: usize,
+    },
 }
 
 /// How a comparison compares.
@@ -299,16 +317,35 @@ impl Parser<'_> {
                     self.at += 1;
                     return Ok(Node::Exists { name, name_at });
                 }
-                let Some((operand_at, Token::Word(operand) | Token::Quoted(operand))) =
-                    self.tokens.get(self.at).cloned()
-                else {
-                    return Err(self.unexpected("a value"));
-                };
-                self.at += 1;
-                Ok(Node::Compare { name, name_at, operator, operand, operand_at })
+                let (operand, operand_at) = self.operand()?;
+                let mut bounds = vec![(operator, operand, operand_at)];
+                while let Some((_, Token::Operator(further))) = self.tokens.get(self.at).cloned()
+                    && operator.is_order()
+                    && further.is_order()
+                {
+                    self.at += 1;
+                    let (operand, operand_at) = self.operand()?;
+                    bounds.push((further, operand, operand_at));
+                }
+                Ok(match <[_; 1]>::try_from(bounds) {
+                    Ok([(operator, operand, operand_at)]) => {
+                        Node::Compare { name, name_at, operator, operand, operand_at }
+                    }
+                    Err(bounds) => Node::Between { name, name_at, bounds },
+                })
             }
             _ => Err(self.unexpected("a metadata name, `NOT` or `(`")),
         }
+    }
+
+    /// A value and its place.
+    fn operand(&mut self) -> Result<(String, usize)> {
+        let Some((at, Token::Word(operand) | Token::Quoted(operand))) = self.tokens.get(self.at).cloned()
+        else {
+            return Err(self.unexpected("a value"));
+        };
+        self.at += 1;
+        Ok((operand, at))
     }
 }
 
@@ -386,8 +423,21 @@ impl Scope<'_> {
             Node::Compare { name, name_at, operator, operand, operand_at } => {
                 self.operand(name, *name_at, *operator, operand, *operand_at).map(|_| ())
             }
+            Node::Between { name, name_at, bounds } => self.bounds(name, *name_at, bounds).map(|_| ()),
             Node::Exists { name, name_at } => self.kind(name, *name_at).map(|_| ()),
         }
+    }
+
+    fn bounds(
+        &self,
+        name: &str,
+        name_at: usize,
+        bounds: &[(Operator, String, usize)],
+    ) -> Result<Vec<(Operator, Operand)>> {
+        let one = |(operator, operand, at): &(Operator, String, usize)| {
+            Ok((*operator, self.operand(name, name_at, *operator, operand, *at)?))
+        };
+        bounds.iter().map(one).collect()
     }
 
     fn kind(&self, name: &str, name_at: usize) -> Result<Kind> {
@@ -409,6 +459,7 @@ impl Scope<'_> {
             Value::Number(number) => Operand::Number(number),
             Value::Date(seconds) => Operand::Date(seconds),
             Value::Boolean(boolean) => Operand::Boolean(boolean),
+            Value::Several(_) => unreachable!("an operand is one value"),
         })
     }
 
@@ -439,7 +490,10 @@ impl Scope<'_> {
             }
             Node::Compare { name, name_at, operator, operand, operand_at } => {
                 let value = self.operand(name, *name_at, *operator, operand, *operand_at)?;
-                self.compare(name, *operator, &value, reader)
+                self.compare(name, &[(*operator, value)], reader)
+            }
+            Node::Between { name, name_at, bounds } => {
+                self.compare(name, &self.bounds(name, *name_at, bounds)?, reader)
             }
             Node::Exists { name, name_at } => {
                 self.kind(name, *name_at)?;
@@ -451,7 +505,7 @@ impl Scope<'_> {
     fn exists(&self, name: &str, reader: &SegmentReader) -> Result<BitSet> {
         let lexical = || IndexError::lexical("read metadata", self.dir);
         let mut result = BitSet::with_max_value(reader.max_doc());
-        let path = format!("columns.{name}");
+        let path = lexical::column_path(name);
         for handle in reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())? {
             let column = handle.open().map_err(|error| lexical()(error.into()))?;
             let index = column.column_index();
@@ -464,21 +518,22 @@ impl Scope<'_> {
         Ok(result)
     }
 
+    /// The documents with a value that satisfies all of the comparisons, of which there is one at least.
     fn compare(
         &self,
         name: &str,
-        operator: Operator,
-        operand: &Operand,
+        comparisons: &[(Operator, Operand)],
         reader: &SegmentReader,
     ) -> Result<BitSet> {
         let lexical = || IndexError::lexical("read metadata", self.dir);
         let io = |error: std::io::Error| lexical()(error.into());
         let mut result = BitSet::with_max_value(reader.max_doc());
-        let path = format!("columns.{name}");
+        let path = lexical::column_path(name);
         let handles = reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())?;
         for handle in handles {
-            match (operand, handle.column_type()) {
-                (Operand::Words(words), ColumnType::Str) => {
+            match handle.column_type() {
+                ColumnType::Str => {
+                    let [(operator, Operand::Words(words))] = comparisons else { continue };
                     let DynamicColumn::Str(column) = handle.open().map_err(io)? else { continue };
                     let mut wanted = Vec::new();
                     for word in words {
@@ -491,27 +546,38 @@ impl Scope<'_> {
                         }
                         let equal =
                             wanted.iter().all(|ordinal| ordinal.is_some_and(|one| ordinals.contains(&one)));
-                        if equal == (operator == Operator::Equal) {
+                        if equal == (*operator == Operator::Equal) {
                             result.insert(document);
                         }
                     }
                 }
-                (Operand::Number(number), ColumnType::I64 | ColumnType::U64 | ColumnType::F64) => {
+                ColumnType::I64 | ColumnType::U64 | ColumnType::F64 => {
                     let column = handle.open().map_err(io)?.coerce_numerical(NumericalType::F64);
                     if let Some(DynamicColumn::F64(column)) = column {
-                        scan(&column, &mut result, |value| operator.holds(value, *number));
+                        scan(
+                            &column,
+                            &mut result,
+                            comparisons,
+                            |operator, value, operand| matches!(operand, Operand::Number(number) if operator.holds(value, *number)),
+                        );
                     }
                 }
-                (Operand::Date(seconds), ColumnType::DateTime) => {
+                ColumnType::DateTime => {
                     if let DynamicColumn::DateTime(column) = handle.open().map_err(io)? {
-                        scan(&column, &mut result, |value| {
-                            operator.holds(value.into_timestamp_secs(), *seconds)
+                        scan(&column, &mut result, comparisons, |operator, value, operand| {
+                            let value = value.into_timestamp_secs();
+                            matches!(operand, Operand::Date(seconds) if operator.holds(value, *seconds))
                         });
                     }
                 }
-                (Operand::Boolean(wanted), ColumnType::Bool) => {
+                ColumnType::Bool => {
                     if let DynamicColumn::Bool(column) = handle.open().map_err(io)? {
-                        scan(&column, &mut result, |value| operator.holds(value, *wanted));
+                        scan(
+                            &column,
+                            &mut result,
+                            comparisons,
+                            |operator, value, operand| matches!(operand, Operand::Boolean(wanted) if operator.holds(value, *wanted)),
+                        );
                     }
                 }
                 _ => {}
@@ -521,13 +587,23 @@ impl Scope<'_> {
     }
 }
 
+/// Adds the documents with a value for which every comparison holds; for `!=` it has to hold for all of their values.
 fn scan<T: PartialOrd + Copy + std::fmt::Debug + Send + Sync + 'static>(
     column: &Column<T>,
     result: &mut BitSet,
-    holds: impl Fn(T) -> bool,
+    comparisons: &[(Operator, Operand)],
+    holds: impl Fn(Operator, T, &Operand) -> bool,
 ) {
+    let fits = |value: T| comparisons.iter().all(|(operator, operand)| holds(*operator, value, operand));
+    let is_difference = matches!(comparisons, [(Operator::NotEqual, _)]);
     for document in 0..result.max_value() {
-        if column.values_for_doc(document).any(&holds) {
+        let mut values = column.values_for_doc(document);
+        let is_inside = match values.next() {
+            None => false,
+            Some(first) if is_difference => fits(first) && values.all(fits),
+            Some(first) => fits(first) || values.any(fits),
+        };
+        if is_inside {
             result.insert(document);
         }
     }
@@ -577,6 +653,12 @@ mod tests {
         check("a:", "filter `a:` at character 2: expected a value, got the end");
         check("(a:1", "filter `(a:1` at character 4: expected `)`, got the end");
         check("a:1 b:2", "filter `a:1 b:2` at character 4: expected `AND`, `OR` or the end, got `b`");
+        check("year >= 1990 < 2000 AND NOT at > 2024-01-01 <= 2024-05-06", "ok");
+        check(
+            "year >= 1 =",
+            "filter `year >= 1 =` at character 10: expected `AND`, `OR` or the end, got an operator",
+        );
+        check("year >= 1 <", "filter `year >= 1 <` at character 11: expected a value, got the end");
         check("a:\"x", "filter `a:\"x` at character 2: expected a closing `\"`, got the end");
         let deep = format!("{}a:1", "NOT ".repeat(100_000));
         assert!(Filter::parse(&deep).is_err());

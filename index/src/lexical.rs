@@ -52,6 +52,11 @@ impl Fields {
     }
 }
 
+/// Where tantivy keeps the column of a metadata name: a dot in it is a part of the name.
+pub(crate) fn column_path(name: &str) -> String {
+    format!("columns.{}", name.replace('.', "\\."))
+}
+
 pub(crate) fn schema(settings: &IndexSettings) -> (Schema, Fields) {
     let mut builder = Schema::builder();
     // Positions are left out: free text has no phrases.
