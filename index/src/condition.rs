@@ -1,6 +1,6 @@
 //! A filter as typed conditions, for engines elsewhere that evaluate it in a language of their own.
 //!
-//! The index itself evaluates expressions over its columns (`filter.rs`); this gives the same tree away, checked against
+//! The index itself evaluates expressions over its columns (`selection.rs`); this gives the same tree away, checked against
 //! the same types with the same messages.
 
 use crate::document::{Kind, Value};

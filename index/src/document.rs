@@ -1,5 +1,5 @@
 //! What is indexed: a document with typed metadata and, where the client has one, its own vector.
-//! `reader.rs` makes these from files; `writer.rs` takes them; `filter.rs` compares their metadata.
+//! `reader.rs` makes these from files; `writer.rs` takes them; `selection.rs` compares their metadata.
 
 use crate::error::{IndexError, Result};
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@
 //! optional, a repeated word counts as often as it occurs, and no character means anything but itself.
 
 use crate::error::{IndexError, Result};
-use crate::filter::Selection;
+use crate::selection::Selection;
 use crate::settings::{IndexSettings, Language};
 use std::collections::BTreeMap;
 use std::path::Path;

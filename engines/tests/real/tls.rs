@@ -41,8 +41,9 @@ fn openssl(folder: &Path, arguments: &str, names: Option<&str>) {
     done(&mut command).expect("a certificate");
 }
 
-/// Two authorities, `right.pem` and `wrong.pem`, and `server.pem` that the right one signed, for the address alone.
-fn certificates(folder: &Path) {
+/// Two authorities, `right.pem` and `wrong.pem`, and `server.pem` that the right one signed, for the address alone; or, as the
+/// manual has it, for nothing, which is of X.509's first version where OpenSSL is older than 3.2.
+fn certificates(folder: &Path, is_plain: bool) {
     for authority in ["right", "wrong"] {
         let made = format!(
             "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
@@ -56,11 +57,11 @@ fn certificates(folder: &Path) {
     );
     let signed =
         "x509 -req -in server.csr -CA right.pem -CAkey right.key -set_serial 7 -days 2 -out server.pem";
-    openssl(folder, signed, Some("IP:127.0.0.1"));
+    openssl(folder, signed, (!is_plain).then_some("IP:127.0.0.1"));
 }
 
 /// A server that takes the password over TLS, and nothing without.
-fn secure(folder: &Path) -> Option<Server> {
+fn secure(folder: &Path, is_plain: bool) -> Option<Server> {
     let Some(programs) = programs() else {
         missing("a PostgreSQL with TLS in /usr/lib/postgresql (Debian's `postgresql`)");
         return None;
@@ -69,7 +70,7 @@ fn secure(folder: &Path) -> Option<Server> {
         missing("openssl");
         return None;
     }
-    certificates(folder);
+    certificates(folder, is_plain);
     let data = tempfile::tempdir().expect("a temporary folder");
     let keep = |name: &str, text: &str| std::fs::write(data.path().join(name), text).expect("a file");
     keep("password", SECRET);
@@ -97,7 +98,7 @@ fn engine(port: u16, host: &str, options: &str) -> Result<Engine, EngineError> {
 #[test]
 fn a_server_is_spoken_to_in_secret() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let Some(server) = secure(folder.path()) else { return };
+    let Some(server) = secure(folder.path(), false) else { return };
     let with = |host: &str, options: &str| engine(server.port, host, options).expect("an engine");
     let roots = |name: &str| format!("&sslrootcert={}", folder.path().join(name).display());
     let verified = with("127.0.0.1", &format!("?sslmode=verify-full{}", roots("right.pem")));
@@ -145,6 +146,22 @@ fn a_server_is_spoken_to_in_secret() {
     refused("127.0.0.1", "?sslmode=disable", &["no pg_hba.conf entry", "28000"]);
     let settings = engine(server.port, "127.0.0.1", &format!("?sslmode=verify-full{}", roots("none.pem")));
     assert!(matches!(settings, Err(EngineError::Settings { .. })), "{settings:?}");
+}
+
+#[test]
+fn any_certificate_does_where_none_is_looked_at() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some(server) = secure(folder.path(), true) else { return };
+    engine(server.port, "127.0.0.1", "")
+        .expect("an engine")
+        .prepare(None, &cases::kinds())
+        .expect("prepared");
+    for options in ["?sslmode=prefer", "?sslmode=require", "?sslmode=require&channel_binding=require"] {
+        assert_eq!(engine(server.port, "127.0.0.1", options).expect("an engine").count(), Ok(0), "{options}");
+    }
+    let named = format!("?sslmode=verify-full&sslrootcert={}", folder.path().join("right.pem").display());
+    let refused = engine(server.port, "127.0.0.1", &named).expect("an engine").count().unwrap_err();
+    assert!(matches!(refused, EngineError::Refused { .. }), "{refused}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Percentiles and throughput by kind of search and number of clients, and what happens when there are far too many.
 
 use std::path::Path;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -124,7 +125,6 @@ pub(crate) fn phase(
 pub(crate) fn run(program: &Path, models: Option<&Path>, duration: Duration) -> Result<(Value, bool)> {
     let texts = queries()?;
     let server = Server::start(program, models, "[adaptive]\nms = 5000")?;
-    let servers = std::slice::from_ref(&server);
     let mut phases = Vec::new();
     for kind in KINDS {
         // What is compiled or loaded with the first use is not measured.
@@ -133,14 +133,14 @@ pub(crate) fn run(program: &Path, models: Option<&Path>, duration: Duration) -> 
             return Err(format!("the first {kind} search: {status} {answer}").into());
         }
         for clients in CLIENTS {
-            let phase = phase(servers, PATH, kind, clients, duration, &texts)?;
+            let phase = phase(from_ref(&server), PATH, kind, clients, duration, &texts)?;
             eprintln!("{phase}");
             phases.push(phase);
         }
     }
     drop(server);
     let server = Server::start(program, models, "[bounds]\nadaptive_searches = 4\n[adaptive]\nms = 1000")?;
-    let overload = phase(servers, PATH, "adaptive", TOO_MANY, duration, &texts)?;
+    let overload = phase(from_ref(&server), PATH, "adaptive", TOO_MANY, duration, &texts)?;
     eprintln!("{overload}");
     let is_sound = phases.iter().chain([&overload]).all(|phase| phase["wrong"] == 0)
         && phases.iter().all(|phase| phase["answered"] != 0)

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::Result;
 
-/// Longer than any budget here.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client waits for an answer: longer than any budget here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program over a folder that goes away.
 pub(crate) struct Server {
@@ -170,7 +170,7 @@ impl Client {
         if answered.is_err() {
             *self = Self::connect(self.address)?;
         }
-        answered
+        answered.map_err(|error| format!("{method} {path}: no answer: {error}").into())
     }
 
     fn read(&mut self) -> Result<(u16, String)> {

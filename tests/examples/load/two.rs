@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::latency::{body, phase};
 use crate::postgres::{INDEX, Postgres};
-use crate::server::{Server, queries};
+use crate::server::{PATIENCE, Server, queries};
 
 const CLIENTS: [usize; 3] = [1, 4, 16];
 const KINDS: [&str; 3] = ["lexical", "hybrid", "adaptive"];
@@ -58,8 +58,9 @@ pub(crate) fn run(
     let texts = queries()?;
     let database = Postgres::start(programs)?;
     database.load(program, models)?;
-    // A search that its budget cuts short is another one each time.
-    let configuration = format!("{}\n[adaptive]\nms = 600000", database.configuration());
+    // A search that its budget cuts short is another one each time; clients are as patient as this and no more.
+    let budget_ms = PATIENCE.as_millis() - 10_000;
+    let configuration = format!("{}\n[adaptive]\nms = {budget_ms}", database.configuration());
     let start = || Server::over(Arc::new(tempfile::tempdir()?), program, Some(models), &configuration);
     let servers = [start()?, start()?];
     // Also compiles and loads what the first use does.

@@ -22,10 +22,10 @@ type Given<'s> = BTreeMap<String, Vec<&'s Value>>;
 /// Texts of a source by field, for fields that are searched: each value on its own.
 pub fn texts_of<'s>(mapping: &Mapping, source: &'s Map<String, Value>) -> Vec<(String, Vec<&'s str>)> {
     let mut given = Given::new();
-    // What is not as its field wants it was refused before it came here, or lies in what is not searched.
     let mut taker = Taker { mapping, given: &mut given, is_new: &|_| Ok(false) };
-    if taker.object("", source).is_err() {
-        return Vec::new();
+    for (name, value) in source {
+        // What is no object where the mapping, as it is now, has one was not searched when it came.
+        let _ = taker.value(name, value);
     }
     let texts = |(name, found): (String, Vec<&'s Value>)| {
         mapping.target(&name)?;
