@@ -166,10 +166,15 @@ fn attempted(agent: &Agent, call: &Call<'_>) -> Attempt {
     }
 }
 
-/// The beginning of a foreign text as one line without control characters.
+/// A text in which runs of white space and control characters are one blank: nothing in it can begin a line.
+pub fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The beginning of a foreign text as [`one_line`].
 pub fn shortened(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-    let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let line = one_line(text);
     match line.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -82,6 +82,8 @@ pub enum Value {
     },
     /// True or false.
     Boolean(bool),
+    /// Several numbers, dates or booleans.
+    Several(Vec<Value>),
 }
 
 /// The type of a metadata field.
@@ -100,6 +102,7 @@ impl Value {
     pub(crate) fn with_dates(&self) -> Json {
         match self {
             Self::Date { text, .. } => json!(text),
+            Self::Several(values) => values.iter().map(Self::with_dates).collect(),
             other => other.with_seconds(),
         }
     }
@@ -112,6 +115,7 @@ impl Value {
             Self::Number(number) => json!(number),
             Self::Date { seconds, .. } => json!(seconds),
             Self::Boolean(boolean) => json!(boolean),
+            Self::Several(values) => values.iter().map(Self::with_seconds).collect(),
         }
     }
 }

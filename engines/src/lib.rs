@@ -23,6 +23,7 @@ mod opensearch;
 mod opensearch_filter;
 mod postgres;
 mod postgres_filter;
+mod postgres_tls;
 mod settings;
 mod sphinx;
 mod sphinx_filter;

@@ -204,7 +204,7 @@ fn compare(name: &str, operator: Operator, value: &Value) -> Result<String, Faul
         Value::Number(number) => format!("({path} {} {number:?})", operator.sign("==")),
         Value::Date { seconds, .. } => format!("({path} {} {seconds})", operator.sign("==")),
         Value::Boolean(boolean) => format!("({path} == {boolean})"),
-        Value::Text(_) | Value::Keywords(_) => {
+        Value::Text(_) | Value::Keywords(_) | Value::Several(_) => {
             return Err(Fault::Refused(format!(
                 "filter: expected a keyword, number, date or boolean, got text `{name}`"
             )));

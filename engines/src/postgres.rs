@@ -10,19 +10,24 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use serde_json::{Map, Value as Json};
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, NoTls, Row, types::ToSql};
+use tokio_postgres::{Client, Row, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     condition::Condition,
     document::{Document, Hit, Ranking, Stored},
     error::Fault,
     postgres_filter::{Sql, constant, quoted},
+    postgres_tls,
     settings::{Fields, Settings},
 };
 
@@ -30,6 +35,8 @@ use crate::{
 const INDEXED_CHARS: u32 = 200_000;
 /// The column of a document's words, in the text search configuration that is searched with.
 const STORED_WORDS: &str = "orion_words";
+/// How a refusal ends where a column is missing: PostgreSQL's code.
+const NO_COLUMN: &str = "(42703)";
 /// pgvector's largest `hnsw.ef_search`, and what it is at least here, so that a search of ten is as good as one of 100.
 const CANDIDATES: (usize, usize) = (100, 1_000);
 
@@ -37,6 +44,7 @@ const CANDIDATES: (usize, usize) = (100, 1_000);
 pub(crate) struct Postgres {
     runtime: Runtime,
     config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
     idle: Mutex<Vec<Connection>>,
     most_idle: usize,
     /// Table and columns, quoted.
@@ -46,8 +54,9 @@ pub(crate) struct Postgres {
     columns: Fields,
     /// The text search configuration, quoted.
     language: String,
-    /// Whether the table has [`STORED_WORDS`], once known.
-    has_words: Mutex<Option<bool>>,
+    /// Whether the table was seen to have [`STORED_WORDS`]; while it was not, every search looks again, which costs little
+    /// beside making the words of all that fits.
+    has_words: AtomicBool,
 }
 
 struct Connection {
@@ -58,10 +67,7 @@ struct Connection {
 
 impl Postgres {
     pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        let mut config: tokio_postgres::Config = settings
-            .url
-            .parse()
-            .map_err(|error| format!("`url`: expected postgres://USER@HOST:PORT/DATABASE: {error}"))?;
+        let (mut config, tls) = postgres_tls::prepared(&settings.url)?;
         if let Some(user) = &settings.user {
             config.user(user);
         }
@@ -88,6 +94,7 @@ impl Postgres {
         Ok(Self {
             runtime,
             config,
+            tls,
             idle: Mutex::default(),
             most_idle: settings.connections as usize,
             table: quoted(&settings.collection),
@@ -100,28 +107,25 @@ impl Postgres {
                 metadata: quoted(&fields.metadata),
             },
             language: constant(&settings.language),
-            has_words: Mutex::default(),
+            has_words: AtomicBool::new(false),
         })
     }
 
     /// The words of a document as PostgreSQL indexes them: the same column or expression in the index and in every search.
     fn words(&self, time: Duration) -> Result<String, Fault> {
-        let known = *self.has_words.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_words = match known {
-            Some(known) => known,
-            None => {
-                let mut sql = Sql::default();
-                sql.push("SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass(")
-                    .parameter(self.table.as_str());
-                sql.push(&format!(
-                    ") AND attname = '{STORED_WORDS}' AND atttypid = 'tsvector'::regtype AND NOT attisdropped"
-                ));
-                let found = !self.rows(&sql, None, time)?.is_empty();
-                *self.has_words.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-                found
+        if !self.has_words.load(Ordering::Relaxed) {
+            let mut sql = Sql::default();
+            sql.push("SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass(")
+                .parameter(self.table.as_str());
+            sql.push(&format!(
+                ") AND attname = '{STORED_WORDS}' AND atttypid = 'tsvector'::regtype AND NOT attisdropped"
+            ));
+            if self.rows(&sql, None, time)?.is_empty() {
+                return Ok(self.made_words());
             }
-        };
-        Ok(if has_words { STORED_WORDS.to_owned() } else { self.made_words() })
+            self.has_words.store(true, Ordering::Relaxed);
+        }
+        Ok(STORED_WORDS.to_owned())
     }
 
     fn made_words(&self) -> String {
@@ -130,6 +134,27 @@ impl Postgres {
     }
 
     pub(crate) fn lexical(
+        &self,
+        text: &str,
+        k: usize,
+        filter: Option<&Condition>,
+        time: Duration,
+    ) -> Result<Ranking, Fault> {
+        match self.ranked(text, k, filter, time) {
+            // The column of words is gone, if it is that one.
+            Err(Fault::Refused(reason)) if reason.ends_with(NO_COLUMN) && self.forget_words() => {
+                self.ranked(text, k, filter, time)
+            }
+            found => found,
+        }
+    }
+
+    /// Looks for the column of words again; whether it was there before.
+    fn forget_words(&self) -> bool {
+        self.has_words.swap(false, Ordering::Relaxed)
+    }
+
+    fn ranked(
         &self,
         text: &str,
         k: usize,
@@ -245,7 +270,6 @@ impl Postgres {
             words = self.made_words(),
         ));
         self.with(None, time, async |client| client.batch_execute(&script).await)?;
-        *self.has_words.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut script = format!(
             "CREATE INDEX IF NOT EXISTS {} ON {} USING gin ({}); ",
             index("words"),
@@ -328,7 +352,7 @@ impl Postgres {
     }
 
     async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+        let (client, connection) = self.config.connect(self.tls.clone()).await?;
         // It ends when its client is dropped; what went wrong on it, the client is told.
         tokio::spawn(connection);
         Ok(Connection { client, candidates: 0 })
@@ -344,6 +368,9 @@ fn literal(vector: &[f32]) -> String {
 /// What the server says by its code: broken connections (08), too little of something (53), an operator or a time-out
 /// that intervened (57), conflicts (40) pass; all else will be the same next time.
 fn fault(error: tokio_postgres::Error) -> Fault {
+    if let Some(reason) = postgres_tls::refusal(&error) {
+        return Fault::Refused(reason);
+    }
     let Some(said) = error.as_db_error() else {
         use std::error::Error;
         let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));

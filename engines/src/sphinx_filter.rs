@@ -28,7 +28,7 @@ pub(crate) fn expression(condition: &Condition, column: &str) -> Result<String, 
                 Value::Number(number) => format!("({path}{}{number})", operator.sign("=")),
                 Value::Date { seconds, .. } => format!("({path}{}{seconds})", operator.sign("=")),
                 Value::Boolean(boolean) => format!("({path}={})", u8::from(*boolean)),
-                Value::Text(_) | Value::Keywords(_) => {
+                Value::Text(_) | Value::Keywords(_) | Value::Several(_) => {
                     return Err(Fault::Refused(format!(
                         "filter: expected a keyword, number, date or boolean, got text `{name}`"
                     )));

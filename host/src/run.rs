@@ -44,7 +44,7 @@ impl Host {
     ///
     /// Has to run inside a tokio runtime with its clock enabled. The answer depends on the strategy, the request, what
     /// the services answer and the limits (lowered where the strategy's manifest says so); on clocks only where a
-    /// deadline or a cancellation cuts it short.
+    /// deadline or a cancellation cuts it short. An observer watches the tree grow and changes nothing.
     pub async fn search(
         &self,
         strategy: &Strategy,
@@ -52,26 +52,13 @@ impl Host {
         services: &Services,
         limits: &Limits,
         cancel: CancelToken,
+        observer: Option<BranchObserver>,
     ) -> Outcome {
         let (request, limits) = (strategy.complete(request), strategy.limits(limits));
-        self.run(strategy, request, services, &limits, cancel, Journal::Off, None).await.0
+        self.run(strategy, request, services, &limits, cancel, Journal::Off, observer).await.0
     }
 
-    /// [`Host::search`] with somebody watching the tree grow.
-    pub async fn search_observed(
-        &self,
-        strategy: &Strategy,
-        request: Request,
-        services: &Services,
-        limits: &Limits,
-        cancel: CancelToken,
-        observer: BranchObserver,
-    ) -> Outcome {
-        let (request, limits) = (strategy.complete(request), strategy.limits(limits));
-        self.run(strategy, request, services, &limits, cancel, Journal::Off, Some(observer)).await.0
-    }
-
-    /// [`Host::search`] from a thread that may wait.
+    /// [`Host::search`] from a thread that may wait, with nobody watching.
     pub fn search_blocking(
         &self,
         strategy: &Strategy,
@@ -80,7 +67,7 @@ impl Host {
         limits: &Limits,
         cancel: CancelToken,
     ) -> Outcome {
-        self.block_on(self.search(strategy, request, services, limits, cancel))
+        self.block_on(self.search(strategy, request, services, limits, cancel, None))
     }
 
     /// [`Host::search`], and all that a replay needs.

@@ -1,6 +1,6 @@
 //! A filter as typed conditions, for engines elsewhere that evaluate it in a language of their own.
 //!
-//! The index itself evaluates expressions over its columns (`filter.rs`); this gives the same tree away, checked against
+//! The index itself evaluates expressions over its columns (`selection.rs`); this gives the same tree away, checked against
 //! the same types with the same messages.
 
 use crate::document::{Kind, Value};
@@ -51,6 +51,14 @@ impl Filter {
             Node::Compare { name, name_at, operator, operand, operand_at } => {
                 let value = self.value(kinds, (name, *name_at), *operator, (operand, *operand_at))?;
                 Condition::Compare { name: name.clone(), operator: *operator, value }
+            }
+            // Engines elsewhere look at each bound on its own.
+            Node::Between { name, name_at, bounds } => {
+                let one = |(operator, operand, at): &(Operator, String, usize)| {
+                    let value = self.value(kinds, (name, *name_at), *operator, (operand, *at))?;
+                    Ok(Condition::Compare { name: name.clone(), operator: *operator, value })
+                };
+                Condition::And(bounds.iter().map(one).collect::<Result<_>>()?)
             }
             Node::Exists { name, name_at } => {
                 self.kind(kinds, name, *name_at)?;

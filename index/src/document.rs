@@ -1,5 +1,5 @@
 //! What is indexed: a document with typed metadata and, where the client has one, its own vector.
-//! `reader.rs` makes these from files; `writer.rs` takes them; `filter.rs` compares their metadata.
+//! `reader.rs` makes these from files; `writer.rs` takes them; `selection.rs` compares their metadata.
 
 use crate::error::{IndexError, Result};
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 
 /// Longest id in bytes; a generous URL fits (the common limit of search engines).
 pub const MAX_ID_BYTES: usize = 512;
+/// Longest metadata name in bytes, with the names of the objects that it lies in.
+const MAX_NAME_BYTES: usize = 255;
+/// What a metadata name has to be, for messages.
+pub(crate) const METADATA_NAMES: &str =
+    "metadata names of 1 to 64 letters, digits, `_`, not starting with a digit, joined by dots";
 
 /// A document as it is added.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -50,8 +55,10 @@ pub struct StoredDocument {
 pub enum Value {
     /// Compared as a whole.
     Keyword(String),
-    /// Several keywords; a comparison holds if it holds for one of them.
+    /// Several keywords; a comparison holds if it holds for one of them, `!=` if `=` holds for none.
     Keywords(Vec<String>),
+    /// Several numbers, dates or booleans, all of one of these types; compared as several keywords are.
+    Several(Vec<Value>),
     /// Compared word by word, after the analysis of the index's language.
     Text(String),
     /// A finite number.
@@ -101,6 +108,22 @@ impl Value {
             Self::Number(_) => Kind::Number,
             Self::Date(_) => Kind::Date,
             Self::Boolean(_) => Kind::Boolean,
+            Self::Several(values) => values.first().map_or(Kind::Keyword, Self::kind),
+        }
+    }
+
+    /// Whether it is one value, or several of one type.
+    fn is_sound(&self) -> bool {
+        let Self::Several(values) = self else { return true };
+        let is_scalar = |value: &Self| matches!(value, Self::Number(_) | Self::Date(_) | Self::Boolean(_));
+        !values.is_empty() && values.iter().all(|value| is_scalar(value) && value.kind() == self.kind())
+    }
+
+    fn is_finite(&self) -> bool {
+        match self {
+            Self::Number(number) => number.is_finite(),
+            Self::Several(values) => values.iter().all(Self::is_finite),
+            _ => true,
         }
     }
 
@@ -116,6 +139,11 @@ impl Value {
             },
             (Self::Number(number), Kind::Date) if number.fract() == 0.0 && number.abs() < 1e15 => {
                 Ok(Self::Date(number as i64))
+            }
+            (Self::Several(values), _) => {
+                let converted: std::result::Result<_, Self> =
+                    values.iter().map(|value| value.clone().into_kind(kind)).collect();
+                converted.map(Self::Several).map_err(|_| Self::Several(values))
             }
             (value, _) => Err(value),
         }
@@ -213,8 +241,11 @@ impl Document {
         let mut converted = BTreeMap::new();
         for (name, value) in std::mem::take(&mut self.metadata) {
             if !is_metadata_name(&name) {
-                let expected = "metadata names of 1 to 64 letters, digits, `_`, not starting with a digit";
-                return Err(fail(expected.to_owned(), format!("`{name}`")));
+                return Err(fail(METADATA_NAMES.to_owned(), format!("`{name}`")));
+            }
+            if !value.is_sound() {
+                let expected = format!("several values of one type in metadata `{name}`");
+                return Err(fail(expected, "none, or several types".to_owned()));
             }
             let value = match kinds.get(&name) {
                 None => value,
@@ -225,7 +256,7 @@ impl Document {
                     })?
                 }
             };
-            if matches!(value, Value::Number(number) if !number.is_finite()) {
+            if !value.is_finite() {
                 return Err(fail(
                     format!("a finite number in metadata `{name}`"),
                     "NaN or infinity".to_owned(),
@@ -254,11 +285,14 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Names that a filter can spell.
+/// Names that a filter can spell; what lies in an object is named by its path.
 pub(crate) fn is_metadata_name(name: &str) -> bool {
-    name.len() <= 64
-        && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    let is_plain = |part: &str| {
+        part.len() <= 64
+            && part.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    name.len() <= MAX_NAME_BYTES && name.split('.').all(is_plain)
 }
 
 /// Title and text as the one searched and embedded field.

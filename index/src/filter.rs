@@ -1,30 +1,21 @@
-//! Filters over typed metadata: a small expression language, evaluated once per snapshot into one bit for each
-//! document, which both halves then honour.
+//! Filters over typed metadata: a small expression language. Neighbour: `selection.rs` evaluates it.
 //!
 //! ```text
 //! expression = term { "OR" term }         term = factor { "AND" factor }
-//! factor     = "NOT" factor | "(" expression ")" | name operator value
+//! factor     = "NOT" factor | "(" expression ")" | name operator value { order value }
 //! operator   = ":" | "=" | "!=" | "<" | "<=" | ">" | ">="
 //! value      = word | "quoted \" string"
 //! ```
 //!
-//! `:` and `=` are equality, and `name:*` holds wherever there is any value (a star in quotes is a star); on text metadata `:` holds where every word of the value occurs. Order is defined for
-//! numbers and dates (`2024-05-06` or RFC 3339). A document without the field satisfies no comparison, `!=` included.
-//! A name that no document has is an error, because it is a typing mistake more often than not.
+//! `:` and `=` are equality, and `name:*` holds wherever there is any value (a star in quotes is a star); on text metadata
+//! `:` holds where every word of the value occurs. Order is defined for numbers and dates (`2024-05-06` or RFC 3339). Of
+//! several values one has to satisfy a comparison, and for `!=` none may be equal; `year >= 1990 < 2000` asks for one value
+//! between both bounds, which `year >= 1990 AND year < 2000` does not. A document without the field satisfies no
+//! comparison, `!=` included. A name that no document has is an error, because it is a typing mistake more often than not.
 
 use crate::document::{Kind, Value, parse_date};
 use crate::error::{IndexError, Result};
-use crate::lexical;
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
-use tantivy::columnar::{Column, ColumnType, DynamicColumn, NumericalType};
-use tantivy::index::SegmentId;
-use tantivy::query::{
-    BitSetDocSet, ConstScorer, EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight,
-};
-use tantivy::tokenizer::TextAnalyzer;
-use tantivy::{BitSet, DocId, SegmentReader};
 
 /// A parsed filter expression.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,8 +29,23 @@ pub(crate) enum Node {
     Or(Vec<Node>),
     And(Vec<Node>),
     Not(Box<Node>),
-    Compare { name: String, name_at: usize, operator: Operator, operand: String, operand_at: usize },
-    Exists { name: String, name_at: usize },
+    Compare {
+        name: String,
+        name_at: usize,
+        operator: Operator,
+        operand: String,
+        operand_at: usize,
+    },
+    /// Several orders that one value has to satisfy: operators, operands and their places.
+    Between {
+        name: String,
+        name_at: usize,
+        bounds: Vec<(Operator, String, usize)>,
+    },
+    Exists {
+        name: String,
+        name_at: usize,
+    },
 }
 
 /// How a comparison compares.
@@ -59,7 +65,7 @@ impl Operator {
         !matches!(self, Self::Equal | Self::NotEqual)
     }
 
-    fn holds<T: PartialOrd>(self, left: T, right: T) -> bool {
+    pub(crate) fn holds<T: PartialOrd>(self, left: T, right: T) -> bool {
         match self {
             Self::Equal => left == right,
             Self::NotEqual => left != right,
@@ -299,257 +305,35 @@ impl Parser<'_> {
                     self.at += 1;
                     return Ok(Node::Exists { name, name_at });
                 }
-                let Some((operand_at, Token::Word(operand) | Token::Quoted(operand))) =
-                    self.tokens.get(self.at).cloned()
-                else {
-                    return Err(self.unexpected("a value"));
-                };
-                self.at += 1;
-                Ok(Node::Compare { name, name_at, operator, operand, operand_at })
+                let (operand, operand_at) = self.operand()?;
+                let mut bounds = vec![(operator, operand, operand_at)];
+                while let Some((_, Token::Operator(further))) = self.tokens.get(self.at).cloned()
+                    && operator.is_order()
+                    && further.is_order()
+                {
+                    self.at += 1;
+                    let (operand, operand_at) = self.operand()?;
+                    bounds.push((further, operand, operand_at));
+                }
+                Ok(match <[_; 1]>::try_from(bounds) {
+                    Ok([(operator, operand, operand_at)]) => {
+                        Node::Compare { name, name_at, operator, operand, operand_at }
+                    }
+                    Err(bounds) => Node::Between { name, name_at, bounds },
+                })
             }
             _ => Err(self.unexpected("a metadata name, `NOT` or `(`")),
         }
     }
-}
 
-/// The documents of one snapshot that a filter, or any query, lets through: one bit set for each segment.
-#[derive(Clone)]
-pub(crate) struct Selection(Arc<BTreeMap<SegmentId, BitSet>>);
-
-impl Selection {
-    /// Evaluates `filter` over all segments of a snapshot, deleted documents included.
-    pub(crate) fn evaluate(
-        filter: &Filter,
-        dir: &Path,
-        readers: &[SegmentReader],
-        kinds: &BTreeMap<String, Kind>,
-        analysis: &TextAnalyzer,
-    ) -> Result<Self> {
-        let scope = Scope { filter, dir, kinds, analysis };
-        let sets = readers
-            .iter()
-            .map(|reader| Ok((reader.segment_id(), scope.node(&filter.node, reader)?)))
-            .collect::<Result<_>>()?;
-        // Without segments nothing was checked yet.
-        if readers.is_empty() {
-            scope.check(&filter.node)?;
-        }
-        Ok(Self(Arc::new(sets)))
-    }
-
-    /// What was found elsewhere.
-    pub(crate) fn of(sets: BTreeMap<SegmentId, BitSet>) -> Self {
-        Self(Arc::new(sets))
-    }
-
-    /// The share of documents that are let through, deleted ones included; 1 where there are none at all.
-    pub(crate) fn share(&self) -> f64 {
-        let (mut through, mut all) = (0.0, 0.0);
-        for set in self.0.values() {
-            through += set.len() as f64;
-            all += f64::from(set.max_value());
-        }
-        if 0.0 < all { through / all } else { 1.0 }
-    }
-
-    pub(crate) fn contains(&self, segment: SegmentId, document: DocId) -> bool {
-        self.0.get(&segment).is_some_and(|set| set.contains(document))
-    }
-}
-
-impl std::fmt::Debug for Selection {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Selection({} segments)", self.0.len())
-    }
-}
-
-struct Scope<'a> {
-    filter: &'a Filter,
-    dir: &'a Path,
-    kinds: &'a BTreeMap<String, Kind>,
-    analysis: &'a TextAnalyzer,
-}
-
-/// The right-hand side of a comparison, converted to the field's type.
-enum Operand {
-    Words(Vec<String>),
-    Number(f64),
-    Date(i64),
-    Boolean(bool),
-}
-
-impl Scope<'_> {
-    fn check(&self, node: &Node) -> Result<()> {
-        match node {
-            Node::Or(nodes) | Node::And(nodes) => nodes.iter().try_for_each(|node| self.check(node)),
-            Node::Not(inner) => self.check(inner),
-            Node::Compare { name, name_at, operator, operand, operand_at } => {
-                self.operand(name, *name_at, *operator, operand, *operand_at).map(|_| ())
-            }
-            Node::Exists { name, name_at } => self.kind(name, *name_at).map(|_| ()),
-        }
-    }
-
-    fn kind(&self, name: &str, name_at: usize) -> Result<Kind> {
-        self.filter.kind(self.kinds, name, name_at)
-    }
-
-    fn operand(
-        &self,
-        name: &str,
-        name_at: usize,
-        operator: Operator,
-        operand: &str,
-        operand_at: usize,
-    ) -> Result<Operand> {
-        Ok(match self.filter.value(self.kinds, (name, name_at), operator, (operand, operand_at))? {
-            Value::Text(text) => Operand::Words(lexical::words(self.analysis, &text)),
-            Value::Keyword(word) => Operand::Words(vec![word]),
-            Value::Keywords(words) => Operand::Words(words),
-            Value::Number(number) => Operand::Number(number),
-            Value::Date(seconds) => Operand::Date(seconds),
-            Value::Boolean(boolean) => Operand::Boolean(boolean),
-        })
-    }
-
-    fn node(&self, node: &Node, reader: &SegmentReader) -> Result<BitSet> {
-        let max_doc = reader.max_doc();
-        let combined = |sets: Vec<BitSet>, all: bool| {
-            let mut result = BitSet::with_max_value(max_doc);
-            for document in 0..max_doc {
-                let mut each = sets.iter().map(|set| set.contains(document));
-                if if all { each.all(|inside| inside) } else { each.any(|inside| inside) } {
-                    result.insert(document);
-                }
-            }
-            result
+    /// A value and its place.
+    fn operand(&mut self) -> Result<(String, usize)> {
+        let Some((at, Token::Word(operand) | Token::Quoted(operand))) = self.tokens.get(self.at).cloned()
+        else {
+            return Err(self.unexpected("a value"));
         };
-        match node {
-            Node::Or(nodes) | Node::And(nodes) => {
-                let sets = nodes.iter().map(|node| self.node(node, reader)).collect::<Result<Vec<_>>>()?;
-                Ok(combined(sets, matches!(node, Node::And(_))))
-            }
-            Node::Not(inner) => {
-                let mut set = BitSet::with_max_value_and_full(max_doc);
-                let inside = self.node(inner, reader)?;
-                (0..max_doc)
-                    .filter(|&document| inside.contains(document))
-                    .for_each(|document| set.remove(document));
-                Ok(set)
-            }
-            Node::Compare { name, name_at, operator, operand, operand_at } => {
-                let value = self.operand(name, *name_at, *operator, operand, *operand_at)?;
-                self.compare(name, *operator, &value, reader)
-            }
-            Node::Exists { name, name_at } => {
-                self.kind(name, *name_at)?;
-                self.exists(name, reader)
-            }
-        }
-    }
-
-    fn exists(&self, name: &str, reader: &SegmentReader) -> Result<BitSet> {
-        let lexical = || IndexError::lexical("read metadata", self.dir);
-        let mut result = BitSet::with_max_value(reader.max_doc());
-        let path = format!("columns.{name}");
-        for handle in reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())? {
-            let column = handle.open().map_err(|error| lexical()(error.into()))?;
-            let index = column.column_index();
-            for document in 0..reader.max_doc() {
-                if !index.value_row_ids(document).is_empty() {
-                    result.insert(document);
-                }
-            }
-        }
-        Ok(result)
-    }
-
-    fn compare(
-        &self,
-        name: &str,
-        operator: Operator,
-        operand: &Operand,
-        reader: &SegmentReader,
-    ) -> Result<BitSet> {
-        let lexical = || IndexError::lexical("read metadata", self.dir);
-        let io = |error: std::io::Error| lexical()(error.into());
-        let mut result = BitSet::with_max_value(reader.max_doc());
-        let path = format!("columns.{name}");
-        let handles = reader.fast_fields().dynamic_column_handles(&path).map_err(lexical())?;
-        for handle in handles {
-            match (operand, handle.column_type()) {
-                (Operand::Words(words), ColumnType::Str) => {
-                    let DynamicColumn::Str(column) = handle.open().map_err(io)? else { continue };
-                    let mut wanted = Vec::new();
-                    for word in words {
-                        wanted.push(column.dictionary().term_ord(word.as_bytes()).map_err(io)?);
-                    }
-                    for document in 0..reader.max_doc() {
-                        let ordinals: Vec<u64> = column.term_ords(document).collect();
-                        if ordinals.is_empty() {
-                            continue;
-                        }
-                        let equal =
-                            wanted.iter().all(|ordinal| ordinal.is_some_and(|one| ordinals.contains(&one)));
-                        if equal == (operator == Operator::Equal) {
-                            result.insert(document);
-                        }
-                    }
-                }
-                (Operand::Number(number), ColumnType::I64 | ColumnType::U64 | ColumnType::F64) => {
-                    let column = handle.open().map_err(io)?.coerce_numerical(NumericalType::F64);
-                    if let Some(DynamicColumn::F64(column)) = column {
-                        scan(&column, &mut result, |value| operator.holds(value, *number));
-                    }
-                }
-                (Operand::Date(seconds), ColumnType::DateTime) => {
-                    if let DynamicColumn::DateTime(column) = handle.open().map_err(io)? {
-                        scan(&column, &mut result, |value| {
-                            operator.holds(value.into_timestamp_secs(), *seconds)
-                        });
-                    }
-                }
-                (Operand::Boolean(wanted), ColumnType::Bool) => {
-                    if let DynamicColumn::Bool(column) = handle.open().map_err(io)? {
-                        scan(&column, &mut result, |value| operator.holds(value, *wanted));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(result)
-    }
-}
-
-fn scan<T: PartialOrd + Copy + std::fmt::Debug + Send + Sync + 'static>(
-    column: &Column<T>,
-    result: &mut BitSet,
-    holds: impl Fn(T) -> bool,
-) {
-    for document in 0..result.max_value() {
-        if column.values_for_doc(document).any(&holds) {
-            result.insert(document);
-        }
-    }
-}
-
-/// As a query, a selection matches its documents and adds nothing to their scores.
-impl Query for Selection {
-    fn weight(&self, _: EnableScoring<'_>) -> tantivy::Result<Box<dyn Weight>> {
-        Ok(Box::new(self.clone()))
-    }
-}
-
-impl Weight for Selection {
-    fn scorer(&self, reader: &SegmentReader, _boost: f32) -> tantivy::Result<Box<dyn Scorer>> {
-        Ok(match self.0.get(&reader.segment_id()) {
-            Some(set) => Box::new(ConstScorer::new(BitSetDocSet::from(set.clone()), 0.0)),
-            None => Box::new(EmptyScorer),
-        })
-    }
-
-    fn explain(&self, _: &SegmentReader, _: DocId) -> tantivy::Result<Explanation> {
-        Ok(Explanation::new("filter", 0.0))
+        self.at += 1;
+        Ok((operand, at))
     }
 }
 
@@ -577,6 +361,12 @@ mod tests {
         check("a:", "filter `a:` at character 2: expected a value, got the end");
         check("(a:1", "filter `(a:1` at character 4: expected `)`, got the end");
         check("a:1 b:2", "filter `a:1 b:2` at character 4: expected `AND`, `OR` or the end, got `b`");
+        check("year >= 1990 < 2000 AND NOT at > 2024-01-01 <= 2024-05-06", "ok");
+        check(
+            "year >= 1 =",
+            "filter `year >= 1 =` at character 10: expected `AND`, `OR` or the end, got an operator",
+        );
+        check("year >= 1 <", "filter `year >= 1 <` at character 11: expected a value, got the end");
         check("a:\"x", "filter `a:\"x` at character 2: expected a closing `\"`, got the end");
         let deep = format!("{}a:1", "NOT ".repeat(100_000));
         assert!(Filter::parse(&deep).is_err());

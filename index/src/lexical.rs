@@ -4,7 +4,7 @@
 //! optional, a repeated word counts as often as it occurs, and no character means anything but itself.
 
 use crate::error::{IndexError, Result};
-use crate::filter::Selection;
+use crate::selection::Selection;
 use crate::settings::{IndexSettings, Language};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -50,6 +50,11 @@ impl Fields {
     pub(crate) fn numbered(&self, number: u8) -> Field {
         Field::from_field_id(self.first_numbered + u32::from(number))
     }
+}
+
+/// Where tantivy keeps the column of a metadata name: a dot in it is a part of the name.
+pub(crate) fn column_path(name: &str) -> String {
+    format!("columns.{}", name.replace('.', "\\."))
 }
 
 pub(crate) fn schema(settings: &IndexSettings) -> (Schema, Fields) {

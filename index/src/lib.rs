@@ -37,6 +37,7 @@ mod phase;
 mod reader;
 mod scan;
 mod searcher;
+mod selection;
 mod settings;
 mod snapshot;
 mod sort;

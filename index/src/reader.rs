@@ -4,7 +4,7 @@
 //! no vector; `metadata`, an object; `vector` or `embedding`, numbers. Any other field is metadata as well, so that a plain
 //! export can be read as it is. Text becomes a keyword, and is made text or a date where the index declares so.
 
-use crate::document::{Document, Value, is_metadata_name};
+use crate::document::{Document, METADATA_NAMES, Value, is_metadata_name};
 use crate::error::{IndexError, Result};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -132,8 +132,7 @@ impl<R: BufRead> JsonLines<R> {
 
     fn metadata(&self, document: &mut Document, name: String, value: serde_json::Value) -> Result<()> {
         if !is_metadata_name(&name) {
-            let expected = "metadata names of 1 to 64 letters, digits, `_`, not starting with a digit";
-            return Err(self.refused(expected, format!("`{name}`")));
+            return Err(self.refused(METADATA_NAMES, format!("`{name}`")));
         }
         let expected = format!("text, a number, a boolean or a list of texts in `{name}`");
         let value = match value {

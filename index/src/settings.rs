@@ -281,7 +281,7 @@ impl IndexSettings {
             None => Ok(()),
             Some(name) => invalid(
                 "metadata name",
-                "1 to 64 letters, digits, `_`, not starting with a digit".to_owned(),
+                "1 to 64 letters, digits, `_`, not starting with a digit, joined by dots".to_owned(),
                 format!("`{name}`"),
             ),
         }

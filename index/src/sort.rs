@@ -3,6 +3,7 @@
 //! Every matching document is looked at, because a column knows no order of documents. Neighbour: `structured.rs`.
 
 use crate::error::{IndexError, Result};
+use crate::lexical::column_path;
 use crate::searcher::Searcher;
 use crate::structured::FoundHit;
 use std::cmp::Ordering;
@@ -213,7 +214,7 @@ impl Columns {
 fn open(searcher: &Searcher, name: &str, segment: u32) -> Result<Vec<DynamicColumn>> {
     let failed = || IndexError::lexical("read metadata", &searcher.dir);
     let reader = &searcher.lexical.segment_readers()[segment as usize];
-    let handles = reader.fast_fields().dynamic_column_handles(&format!("columns.{name}")).map_err(failed())?;
+    let handles = reader.fast_fields().dynamic_column_handles(&column_path(name)).map_err(failed())?;
     let mut columns = Vec::with_capacity(handles.len());
     for handle in handles {
         let column = handle.open().map_err(|error| failed()(error.into()))?;

@@ -5,9 +5,10 @@
 //! Neighbour: `sort.rs` orders by other things than the score.
 
 use crate::error::{IndexError, Result};
-use crate::filter::{Filter, Selection};
+use crate::filter::Filter;
 use crate::lexical;
 use crate::searcher::{Hit, Searcher};
+use crate::selection::Selection;
 use crate::sort::{self, Order, SortValue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -331,6 +331,9 @@ impl Writer {
         match value {
             Value::Keyword(word) => OwnedValue::Str(word.clone()),
             Value::Keywords(words) => strings(words.clone()),
+            Value::Several(values) => {
+                OwnedValue::Array(values.iter().map(|value| self.column(value)).collect())
+            }
             Value::Text(text) => strings(lexical::words(&self.shared.analysis, text)),
             Value::Number(number) => OwnedValue::F64(*number),
             Value::Date(seconds) => OwnedValue::Date(tantivy::DateTime::from_timestamp_secs(*seconds)),

@@ -53,7 +53,8 @@ fn main() -> Result<()> {
                 let query = queries[number % queries.len()].clone();
                 tokio::spawn(async move {
                     let request = Request { seed: number as u64, ..Request::new(query, 10) };
-                    let outcome = host.search(&strategy, request, &services, &limits, CancelToken::new());
+                    let outcome =
+                        host.search(&strategy, request, &services, &limits, CancelToken::new(), None);
                     let outcome = outcome.await;
                     (started.elapsed().as_secs_f64() * 1e3, outcome)
                 })

@@ -8,3 +8,4 @@ mod postgres;
 mod searchd;
 mod servers;
 mod sphinx;
+mod tls;

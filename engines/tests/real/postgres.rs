@@ -34,6 +34,17 @@ fn postgres_is_both_halves() {
     let plain = Engine::new("pg", &settings(server.port, "notes")).expect("an engine");
     assert!(!ready.hits.is_empty());
     assert_eq!(plain.lexical("bread lamp", 5, None).expect("an answer").hits, ready.hits);
+    // Engines that are at work notice that it is gone, and that it is there again, with whatever words it has.
+    assert_eq!(engine.lexical("bread lamp", 5, None).expect("an answer").hits, ready.hits);
+    let words = "ALTER TABLE notes ADD COLUMN orion_words tsvector GENERATED ALWAYS AS (to_tsvector('english', 'zebra')) STORED";
+    execute(server.port, words);
+    for engine in [&engine, &plain] {
+        assert_eq!(
+            engine.lexical("zebra", 50, None).expect("an answer").hits.len(),
+            cases::documents().len()
+        );
+    }
+    execute(server.port, "ALTER TABLE notes DROP COLUMN orion_words");
 
     // Foreign names of tables and columns, quoted.
     let mut other = settings(server.port, "public.other \"notes\"");

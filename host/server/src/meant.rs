@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use orion_endpoint::base_address;
 use orion_eval::Measure;
 use orion_host::{Limits, Strategy, index::Kind};
 
@@ -35,9 +36,7 @@ impl PolicyChoice {
             "nano" => Ok(Self::Nano),
             "none" => Ok(Self::None),
             "untrained" => Ok(Self::Untrained),
-            address if address.starts_with("http://") || address.starts_with("https://") => {
-                Ok(Self::Endpoint(address.to_owned()))
-            }
+            address if base_address(address).is_some() => Ok(Self::Endpoint(address.to_owned())),
             folder => {
                 let path = PathBuf::from(folder);
                 let is_gguf = path.is_file()

@@ -184,11 +184,12 @@ fn run(behaviour: Behaviour) -> (Outcome, Outcome) {
         let hostile_services = services(&cancel);
         let hostile_limits = limits_for(behaviour);
         let request = request(behaviour);
-        let hostile = stage.host.search(&stage.hostile, request, &hostile_services, &hostile_limits, cancel);
+        let hostile =
+            stage.host.search(&stage.hostile, request, &hostile_services, &hostile_limits, cancel, None);
         let (calm, calm_limits) = (CancelToken::new(), limits());
         let canary_services = services(&calm);
         let canary = Request::new("canary", 3);
-        let canary = stage.host.search(&stage.canary, canary, &canary_services, &calm_limits, calm);
+        let canary = stage.host.search(&stage.canary, canary, &canary_services, &calm_limits, calm, None);
         tokio::join!(hostile, canary)
     })
 }

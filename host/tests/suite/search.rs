@@ -65,7 +65,7 @@ fn an_observer_sees_the_tree_grow() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().expect("threads");
     let (services, limits) = (services(&cancel), Limits::unhurried());
     let request = request("polite_with_policy");
-    let search = host.search_observed(strategy, request, &services, &limits, cancel, observer);
+    let search = host.search(strategy, request, &services, &limits, cancel, Some(observer));
     let outcome = runtime.block_on(search);
     let told = told.lock().expect("a list");
     assert!(told[0].hits.is_empty() && told[0].confidence.is_none() && !told[0].chosen);
@@ -226,8 +226,8 @@ async fn a_full_host_answers_with_the_plain_ranking() {
     let patient = Limits { deadline_ms: 1_000, grace_ms: 60_000, ..Limits::default() };
     let hasty = Limits { deadline_ms: 100, ..Limits::default() };
     let (long_services, short_services) = (services(&long), services(&short));
-    let first = host.search(&strategy, request("hang_in_service"), &long_services, &patient, long);
-    let second = host.search(&strategy, request("polite"), &short_services, &hasty, short);
+    let first = host.search(&strategy, request("hang_in_service"), &long_services, &patient, long, None);
+    let second = host.search(&strategy, request("polite"), &short_services, &hasty, short, None);
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first.degraded, None);
     assert_eq!(second.degraded.map(|degraded| degraded.kind), Some(DegradedKind::Overloaded));

@@ -207,7 +207,7 @@ fn refusals_say_what_was_expected() {
     };
     refused(
         with("a b", Value::Boolean(true)),
-        "document `m`: expected metadata names of 1 to 64 letters, digits, `_`, not starting with a digit, got `a b`",
+        "document `m`: expected metadata names of 1 to 64 letters, digits, `_`, not starting with a digit, joined by dots, got `a b`",
     );
     refused(
         with("day", Value::Keyword("yesterday".to_owned())),

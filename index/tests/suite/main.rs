@@ -6,6 +6,7 @@ mod damage;
 mod dense;
 mod own_vectors;
 mod services;
+mod several;
 mod snapshot;
 mod structured;
 mod twins;

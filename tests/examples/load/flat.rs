@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::latency::body;
+use crate::latency::{PATH, body};
 use crate::server::{Server, queries};
 
 /// Searches at once.
@@ -62,7 +62,7 @@ fn search(server: &Server, counts: &Counts, stop: &AtomicBool, own: usize, texts
         }
         let text = &texts[number * 7 % texts.len()];
         let asked = body(kinds[number % kinds.len()], text);
-        let (status, answer) = client.ask("POST", "/isles/_search", &asked)?;
+        let (status, answer) = client.ask("POST", PATH, &asked)?;
         counts.note(&counts.searches, status, &[200], &answer);
     }
     Ok(())

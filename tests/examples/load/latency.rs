@@ -1,6 +1,7 @@
 //! Percentiles and throughput by kind of search and number of clients, and what happens when there are far too many.
 
 use std::path::Path;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use crate::server::{Server, queries};
 
 const CLIENTS: [usize; 5] = [1, 2, 4, 8, 16];
 const KINDS: [&str; 4] = ["lexical", "hybrid", "adaptive", "auto"];
+/// Where the bundled corpus is searched.
+pub(crate) const PATH: &str = "/isles/_search";
 /// Clients of the last phase, for 4 places and 4 that wait.
 const TOO_MANY: usize = 48;
 
@@ -54,47 +57,48 @@ pub(crate) fn percentiles(milliseconds: &mut [f64], seconds: f64) -> Value {
     })
 }
 
-/// What `clients` see of searches of one kind.
+/// What `clients`, spread over the servers, see of searches of one kind at a path.
 pub(crate) fn phase(
-    server: &Server,
+    servers: &[Server],
+    path: &str,
     kind: &str,
     clients: usize,
     duration: Duration,
     texts: &[String],
 ) -> Result<Value> {
-    let next = AtomicUsize::new(0);
-    let began = Instant::now();
-    let all: Vec<Result<Seen>> = std::thread::scope(|scope| {
-        let work = || {
-            let mut client = server.client()?;
-            let mut seen = Seen::default();
-            while began.elapsed() < duration {
-                let text = &texts[next.fetch_add(1, Ordering::Relaxed) % texts.len()];
-                let asked = Instant::now();
-                let (status, answer) = client.ask("POST", "/isles/_search", &body(kind, text))?;
-                match status {
-                    200 => {
-                        seen.milliseconds.push(asked.elapsed().as_secs_f64() * 1e3);
-                        let reply: Value = serde_json::from_str(&answer)?;
-                        seen.degraded += u64::from(!reply["ext"]["adaptive"]["degraded"].is_null());
-                    }
-                    429 => {
-                        seen.refused += 1;
-                        // As a polite client would; a second would leave nothing to measure.
-                        std::thread::sleep(Duration::from_millis(50));
-                    }
-                    _ => seen.wrong.push(format!("{status} {answer}")),
+    let (next, start) = (&AtomicUsize::new(0), Instant::now());
+    let work = move |server: &Server| {
+        let mut client = server.client()?;
+        let mut seen = Seen::default();
+        while start.elapsed() < duration {
+            let text = &texts[next.fetch_add(1, Ordering::Relaxed) % texts.len()];
+            let asked = Instant::now();
+            let (status, answer) = client.ask("POST", path, &body(kind, text))?;
+            match status {
+                200 => {
+                    seen.milliseconds.push(asked.elapsed().as_secs_f64() * 1e3);
+                    let reply: Value = serde_json::from_str(&answer)?;
+                    seen.degraded += u64::from(!reply["ext"]["adaptive"]["degraded"].is_null());
                 }
+                429 => {
+                    seen.refused += 1;
+                    // As a polite client would; a second would leave nothing to measure.
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                _ => seen.wrong.push(format!("{status} {answer}")),
             }
-            Ok(seen)
-        };
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
+        }
+        Ok(seen)
+    };
+    let all: Vec<Result<Seen>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            servers.iter().cycle().take(clients).map(|server| scope.spawn(move || work(server))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|_| Err("a client panicked".into())))
             .collect()
     });
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = start.elapsed().as_secs_f64();
     let mut sum = Seen::default();
     for seen in all {
         let mut seen = seen?;
@@ -124,19 +128,19 @@ pub(crate) fn run(program: &Path, models: Option<&Path>, duration: Duration) -> 
     let mut phases = Vec::new();
     for kind in KINDS {
         // What is compiled or loaded with the first use is not measured.
-        let (status, answer) = server.client()?.ask("POST", "/isles/_search", &body(kind, &texts[0]))?;
+        let (status, answer) = server.client()?.ask("POST", PATH, &body(kind, &texts[0]))?;
         if status != 200 {
             return Err(format!("the first {kind} search: {status} {answer}").into());
         }
         for clients in CLIENTS {
-            let phase = phase(&server, kind, clients, duration, &texts)?;
+            let phase = phase(from_ref(&server), PATH, kind, clients, duration, &texts)?;
             eprintln!("{phase}");
             phases.push(phase);
         }
     }
     drop(server);
     let server = Server::start(program, models, "[bounds]\nadaptive_searches = 4\n[adaptive]\nms = 1000")?;
-    let overload = phase(&server, "adaptive", TOO_MANY, duration, &texts)?;
+    let overload = phase(from_ref(&server), PATH, "adaptive", TOO_MANY, duration, &texts)?;
     eprintln!("{overload}");
     let is_sound = phases.iter().chain([&overload]).all(|phase| phase["wrong"] == 0)
         && phases.iter().all(|phase| phase["answered"] != 0)

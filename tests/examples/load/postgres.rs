@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::latency::{percentiles, phase};
+use crate::latency::{PATH, percentiles, phase};
 use crate::server::{Server, corpus, queries};
 
 const CLIENTS: [usize; 3] = [1, 4, 16];
@@ -28,8 +28,11 @@ const LEXICAL: &str = "SELECT notes.id, ts_rank(notes.orion_words, asked.words, 
 const DENSE: &str = "SELECT notes.id, notes.vector <=> asked.vector AS distance FROM notes, asked \
     WHERE asked.number = :number ORDER BY notes.vector <=> asked.vector LIMIT";
 
+/// The index that `orion serve` searches in it, and its table.
+pub(crate) const INDEX: &str = "notes";
+
 /// A PostgreSQL over a folder that goes away.
-struct Postgres {
+pub(crate) struct Postgres {
     folder: tempfile::TempDir,
     programs: PathBuf,
     port: u16,
@@ -38,7 +41,7 @@ struct Postgres {
 
 impl Postgres {
     /// `programs` is its `bin` folder, which this user can read, and where this user is root anybody.
-    fn start(programs: &Path) -> Result<Self> {
+    pub(crate) fn start(programs: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -105,17 +108,19 @@ impl Postgres {
         Ok(path)
     }
 
-    /// The documents, by `orion index push`, and the questions.
-    fn fill(&self, program: &Path, models: &Path, questions: &[String]) -> Result<()> {
+    /// What makes it both halves of an index.
+    pub(crate) fn configuration(&self) -> String {
+        format!(
+            "[backends.pg]\nkind = \"postgres\"\nurl = \"{}\"\ncollection = \"{INDEX}\"\ntimeout_ms = 20000\n\
+             [indices.{INDEX}]\nlexical = \"pg\"\ndense = \"pg\"\n",
+            self.url()
+        )
+    }
+
+    /// The documents, by `orion index push`.
+    pub(crate) fn load(&self, program: &Path, models: &Path) -> Result<()> {
         let home = self.folder.path().join("home");
-        let config = self.script(
-            "orion.toml",
-            &format!(
-                "[backends.pg]\nkind = \"postgres\"\nurl = \"{}\"\ncollection = \"notes\"\ntimeout_ms = 20000\n\
-                 [indices.notes]\nlexical = \"pg\"\ndense = \"pg\"\n",
-                self.url()
-            ),
-        )?;
+        let config = self.script("orion.toml", &self.configuration())?;
         let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/corpus.jsonl");
         let adding = ["index".as_ref(), "add".as_ref(), "notes".as_ref(), documents.as_os_str()];
         let pushing = ["index", "push", "notes", "--to", "pg", "--config"].map(OsStr::new);
@@ -127,6 +132,12 @@ impl Postgres {
                 return Err(format!("loading: {}", String::from_utf8_lossy(&output.stderr)).into());
             }
         }
+        Ok(())
+    }
+
+    /// The documents and the questions.
+    fn fill(&self, program: &Path, models: &Path, questions: &[String]) -> Result<()> {
+        self.load(program, models)?;
         let ids: Vec<Value> = corpus("corpus.jsonl")?;
         let mut sql =
             "CREATE TABLE asked (number int PRIMARY KEY, words tsquery, vector vector(384));\n".to_owned();
@@ -221,7 +232,7 @@ pub(crate) fn run(
         for clients in CLIENTS {
             // The first of each warms up.
             for _ in 0..2 {
-                let ours = phase(&server, kind, clients, duration, &texts)?;
+                let ours = phase(std::slice::from_ref(&server), PATH, kind, clients, duration, &texts)?;
                 let theirs = peer.phase(kind, clients, duration, texts.len())?;
                 phases.push(json!({ "orion": ours, "postgresql": theirs }));
             }

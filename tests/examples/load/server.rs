@@ -4,18 +4,19 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::Result;
 
-/// Longer than any budget here.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client waits for an answer: longer than any budget here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program over a folder that goes away.
 pub(crate) struct Server {
-    pub(crate) folder: tempfile::TempDir,
+    pub(crate) folder: Arc<tempfile::TempDir>,
     pub(crate) address: SocketAddr,
     child: Child,
 }
@@ -23,8 +24,19 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it with further lines of configuration and fills the index `isles`.
     pub(crate) fn start(program: &Path, models: Option<&Path>, configuration: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        std::fs::create_dir(folder.path().join("plugins"))?;
+        let server = Self::over(Arc::new(tempfile::tempdir()?), program, models, configuration)?;
+        server.fill()?;
+        Ok(server)
+    }
+
+    /// Starts it over a folder, with what another one left in it.
+    pub(crate) fn over(
+        folder: Arc<tempfile::TempDir>,
+        program: &Path,
+        models: Option<&Path>,
+        configuration: &str,
+    ) -> Result<Self> {
+        std::fs::create_dir_all(folder.path().join("plugins"))?;
         let text = format!("listen = \"127.0.0.1:0\"\n{configuration}\n[log]\nlevel = \"info\"\n");
         std::fs::write(folder.path().join("orion.toml"), text)?;
         let none = folder.path().join("models");
@@ -50,9 +62,13 @@ impl Server {
         }
         // A log that nobody reads would stop the server.
         std::thread::spawn(move || lines.for_each(drop));
-        let server = Self { folder, address: address.ok_or("the server did not start")?, child };
-        server.fill()?;
-        Ok(server)
+        Ok(Self { folder, address: address.ok_or("the server did not start")?, child })
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) fn kill(&self) -> Result<()> {
+        let sent = Command::new("kill").args(["-KILL", &self.child.id().to_string()]).status()?;
+        if sent.success() { Ok(()) } else { Err("the server could not be killed".into()) }
     }
 
     fn fill(&self) -> Result<()> {
@@ -154,7 +170,7 @@ impl Client {
         if answered.is_err() {
             *self = Self::connect(self.address)?;
         }
-        answered
+        answered.map_err(|error| format!("{method} {path}: no answer: {error}").into())
     }
 
     fn read(&mut self) -> Result<(u16, String)> {

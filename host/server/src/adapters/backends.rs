@@ -406,6 +406,7 @@ fn to_value(value: &Value) -> Option<orion_engines::Value> {
         Value::Keyword(word) => orion_engines::Value::Keyword(word.clone()),
         Value::Keywords(words) => orion_engines::Value::Keywords(words.clone()),
         Value::Text(text) => orion_engines::Value::Text(text.clone()),
+        Value::Several(values) => orion_engines::Value::Several(values.iter().filter_map(to_value).collect()),
         Value::Number(number) => orion_engines::Value::Number(*number),
         Value::Date(seconds) => {
             orion_engines::Value::Date { seconds: *seconds, text: format_date(*seconds).unwrap_or_default() }

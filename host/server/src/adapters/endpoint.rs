@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use orion_endpoint::{Agent, Attempt, attempt, base_address, shortened};
+use orion_endpoint::{Agent, Attempt, attempt, base_address, one_line, shortened};
 use orion_host::contract::{Candidate, JudgedText, Node, Sampling, Segment};
 use orion_host::{BoxFuture, Generate, GenerateSession, Metered, ServiceError, Usage};
 use serde_json::{Value, json};
@@ -252,12 +252,6 @@ fn ask(remote: &Remote, body: &Value) -> Result<Value, ServiceError> {
             Err(ServiceError::Unavailable(format!("policy at `{}`: {reason}", remote.url)))
         }
     }
-}
-
-/// Runs of white space and control characters become one blank: no text can begin a line.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ")
 }
 
 fn write_segment(text: &mut String, segment: &Segment) {

@@ -269,12 +269,7 @@ pub async fn answer(
         Some(recorder) => Some(recorder.run(observer)),
         None => observer,
     };
-    let outcome = match observer {
-        None => host.search(&strategy, request, &services, &limits, cancel).await,
-        Some(observer) => {
-            host.search_observed(&strategy, request, &services, &limits, cancel, observer).await
-        }
-    };
+    let outcome = host.search(&strategy, request, &services, &limits, cancel, observer).await;
     app.metrics.search(&outcome);
     if let Some(recorder) = recorder {
         recorder.finish(&outcome);

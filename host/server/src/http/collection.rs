@@ -77,16 +77,19 @@ impl Kept {
             let mut source = Map::new();
             source.insert("title".to_owned(), json!(document.title));
             source.insert("text".to_owned(), json!(document.text));
-            for (name, value) in document.metadata {
-                let value = match value {
+            fn shown(value: &Stored) -> Value {
+                match value {
                     Stored::Keyword(text) | Stored::Text(text) => json!(text),
                     Stored::Keywords(words) => json!(words),
                     Stored::Number(number) => json!(number),
-                    Stored::Date(seconds) => json!(orion_host::index::format_date(seconds)),
+                    Stored::Date(seconds) => json!(orion_host::index::format_date(*seconds)),
                     Stored::Boolean(boolean) => json!(boolean),
+                    Stored::Several(values) => values.iter().map(shown).collect(),
                     _ => Value::Null,
-                };
-                source.insert(name, value);
+                }
+            }
+            for (name, value) in document.metadata {
+                source.insert(name, shown(&value));
             }
             Self { version: 1, sequence: 0, source: Value::Object(source).to_string() }
         })

@@ -57,7 +57,7 @@ use crate::{
     http::{app::App, config::Config},
 };
 
-pub(crate) use search::fits as search_fits;
+pub(crate) use search::is_like as search_fits;
 
 /// Milliseconds since 1970: shown to clients and part of cursors' ids, never of a ranking.
 #[expect(clippy::disallowed_methods, reason = "told to clients, in no result")]

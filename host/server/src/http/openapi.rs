@@ -262,7 +262,9 @@ fn schemas() -> Value {
                 "additionalProperties": {
                     "type": "object",
                     "properties": {
-                        "type": { "type": "string" },
+                        "type": { "type": "string", "description": "nested is refused; an object is its fields by path" },
+                        "properties": { "type": "object", "description": "of an object: the fields in it, like these" },
+                        "dynamic": { "type": ["boolean", "string"], "description": "of an object" },
                         "dimension": { "type": "integer", "minimum": 1, "description": "of a knn_vector" },
                         "space_type": { "enum": ["cosinesimil", "l2", "innerproduct"] },
                     },

@@ -47,6 +47,14 @@ async function main() {
   assert.deepEqual(both.body.responses.map((one) => one.hits.total.value), [1, 9]);
   await assert.rejects(client.search({ index, body: { query: { mach: {} } } }), (error) => error.statusCode === 400);
 
+  // Objects, by their paths.
+  const shop = { name: "corner", owner: { name: { first: "Ada", last: "Stone" } }, hours: [{ day: "mon", open: 8 }, { day: "sat", open: 10 }] };
+  await client.index({ index, id: "shop", body: shop, refresh: true });
+  const query = { bool: { must: { match: { "owner.name.first": "ada" } }, filter: { range: { "hours.open": { gte: 9, lt: 11 } } } } };
+  const shops = await client.search({ index, body: { query, sort: [{ "owner.name.last.keyword": "asc" }], _source: ["hours.day"] } });
+  assert.deepEqual(shops.body.hits.hits.map((hit) => hit._source), [{ hours: [{ day: "mon" }, { day: "sat" }] }]);
+  await client.delete({ index, id: "shop", refresh: true });
+
   // Pipelines, by the plain transport, as the guide has it for what has no method.
   const pipeline = { request_processors: [{ adaptive: { strategy: "lexical", trace: true } }] };
   await client.transport.request({ method: "PUT", path: "/_search/pipeline/mine", body: pipeline });

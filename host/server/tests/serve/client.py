@@ -86,13 +86,13 @@ reply = client.search(index=index, body={"query": {"match": {"title": "changed"}
 assert reply["hits"]["hits"][0]["_id"] == "9" and reply["ext"]["adaptive"]["tree"]["branches"]
 client.search_pipeline.delete(id="mine")
 
-# Vectors, as the samples for k-NN show them: without a space, which is then l2, and with a filter of each kind. The genre
-# lies flat here, since objects are kept and not searched.
+# Vectors, as the samples for k-NN show them: without a space, which is then l2, and with a filter of each kind, over a
+# field of an object.
 random.seed(1)
 dimensions = 5
 body = {
     "settings": {"index.knn": True},
-    "mappings": {"properties": {"values": {"type": "knn_vector", "dimension": dimensions}, "genre": {"type": "keyword"}}},
+    "mappings": {"properties": {"values": {"type": "knn_vector", "dimension": dimensions}}},
 }
 assert client.indices.create(index="my-index", body=body)["acknowledged"]
 genres = ["fiction", "drama", "romance"]
@@ -101,7 +101,7 @@ books = [
         "_index": "my-index",
         "_id": number,
         "values": [round(random.uniform(0, 1), 2) for _ in range(dimensions)],
-        "genre": random.choice(genres),
+        "metadata": {"genre": random.choice(genres)},
     }
     for number in range(300)
 ]
@@ -119,15 +119,15 @@ hits = client.search(index="my-index", body={"query": {"knn": {"values": {"vecto
 assert [hit["_id"] for hit in hits] == [str(book["_id"]) for book in nearest[:3]]
 for hit, book in zip(hits, nearest):
     assert abs(hit["_score"] - 1 / (1 + distance(vector, book["values"]))) < 1e-6
-    assert hit["_source"] == {"values": book["values"], "genre": book["genre"]}
+    assert hit["_source"] == {"values": book["values"], "metadata": book["metadata"]}
 query = {
     "bool": {
-        "filter": {"bool": {"must": [{"term": {"genre": "drama"}}]}},
+        "filter": {"bool": {"must": [{"term": {"metadata.genre": "drama"}}]}},
         "must": {"knn": {"values": {"vector": vector, "k": 5}}},
     }
 }
 hits = client.search(index="my-index", body={"query": query})["hits"]["hits"]
-assert [hit["_id"] for hit in hits] == [str(book["_id"]) for book in nearest[:5] if book["genre"] == "drama"]
+assert [hit["_id"] for hit in hits] == [str(book["_id"]) for book in nearest[:5] if book["metadata"]["genre"] == "drama"]
 
 method = {"name": "hnsw", "space_type": "l2", "engine": "lucene", "parameters": {"ef_construction": 100, "m": 16}}
 body = {
@@ -156,6 +156,37 @@ hits = client.search(index="hotels-index", body={"size": 3, "query": query})["hi
 assert [hit["_id"] for hit in hits] == ["2", "5", "4"]
 for name in ["my-index", "hotels-index"]:
     client.indices.delete(index=name)
+
+# Objects: defined by `properties` in `properties`, put, changed in parts, searched, ordered and shown by their paths.
+body = {
+    "mappings": {
+        "properties": {
+            "name": {"type": "text"},
+            "address": {"properties": {"city": {"type": "keyword"}, "location": {"properties": {"floor": {"type": "integer"}}}}},
+        }
+    }
+}
+client.indices.create(index="people", body=body)
+people = [
+    {"name": "John Doe", "address": {"city": "Paris", "location": {"floor": 3}}, "phones": [{"kind": "home", "number": "1 2"}]},
+    {"name": "Jane Doe", "address": {"city": "Rome", "location": {"floor": 7}}},
+]
+assert helpers.bulk(client, [{"_index": "people", "_id": number, **one} for number, one in enumerate(people)]) == (2, [])
+client.update(index="people", id="0", body={"doc": {"address": {"location": {"floor": 4}}}}, refresh=True)
+query = {"bool": {"must": {"match": {"name": "doe"}}, "filter": {"term": {"address.city": "Paris"}}}}
+reply = client.search(index="people", body={"query": query, "_source": ["address.location"]})
+assert [hit["_source"] for hit in reply["hits"]["hits"]] == [{"address": {"location": {"floor": 4}}}]
+page = client.search(index="people", body={"sort": [{"address.location.floor": {"order": "desc"}}]})
+assert [hit["_id"] for hit in page["hits"]["hits"]] == ["1", "0"]
+assert client.count(index="people", body={"query": {"match": {"phones.number": "2"}}})["count"] == 1
+properties = client.indices.get_mapping(index="people")["people"]["mappings"]["properties"]
+assert properties["phones"]["properties"]["kind"]["fields"]["keyword"]["type"] == "keyword"
+try:
+    client.indices.put_mapping(index="people", body={"properties": {"phones": {"type": "nested"}}})
+    raise AssertionError("kept apart")
+except RequestError as error:
+    assert error.error == "mapper_parsing_exception" and "nested" in str(error.info)
+client.indices.delete(index="people")
 
 # Mappings, settings, the list of indices, clean-up.
 client.indices.put_mapping(index=index, body={"properties": {"kind": {"type": "keyword"}}})

@@ -302,7 +302,7 @@ fn every_slip_is_named() {
     create(
         r#"{"mappings":{"properties":{"v":{"type":"geo_point"}}}}"#,
         "mapper_parsing_exception",
-        "No handler for type [geo_point] declared on field [v]: there are text, keyword, date, boolean, knn_vector, numbers, and object with enabled false",
+        "No handler for type [geo_point] declared on field [v]: there are text, keyword, date, boolean, knn_vector, numbers, and object",
     );
     create(
         r#"{"mappings":{"properties":{"v":{"type":"text","analyzer":"german"}}}}"#,

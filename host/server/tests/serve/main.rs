@@ -4,8 +4,11 @@ mod adaptive;
 mod backends;
 mod clients;
 mod errors;
+#[path = "../../../../tests/examples/load/kills.rs"]
+mod kills;
 mod limits;
 mod mcp;
+mod objects;
 mod openapi;
 mod operations;
 #[path = "../../../../engines/tests/real/servers.rs"]

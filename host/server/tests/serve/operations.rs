@@ -1,16 +1,11 @@
 //! Health, logs, keys, bounds, TLS, signals, and what a power cut leaves.
 
-use std::{
-    io::Read,
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io::Read, process::Command, sync::Arc, time::Duration};
 
-use crate::server::{Server, missing, program};
+use crate::{
+    kills::survived,
+    server::{Server, missing, program},
+};
 
 /// SHA-256 of `open sesame`.
 const HASH: &str = "41ef4bb0b23661e66301aac36066912dac037827b4ae63a7b1165a5aa93ed4eb";
@@ -18,7 +13,7 @@ const HASH: &str = "41ef4bb0b23661e66301aac36066912dac037827b4ae63a7b1165a5aa93e
 const READER: &str = "cmVhZGVyOm9wZW4gc2VzYW1l";
 const WRITER: &str = "d3JpdGVyOm9wZW4gc2VzYW1l";
 const ADMIN: &str = "YWRtaW46b3BlbiBzZXNhbWU=";
-/// How often the server is killed while documents come in; 50 takes minutes.
+/// How often the server is killed while documents come in; `load kill` does it more often.
 const KILLS: usize = 4;
 
 #[test]
@@ -186,60 +181,18 @@ fn tls_by_certificate_and_key() {
 
 #[test]
 fn a_power_cut_takes_nothing_that_was_acknowledged() {
-    let mut folder = Arc::new(tempfile::tempdir().expect("a folder"));
-    let mut acknowledged: Vec<String> = Vec::new();
-    for round in 0..KILLS {
-        let server = Server::over(Arc::clone(&folder), "[bounds]\nrefresh_ms = 20\n", None);
-        for id in &acknowledged {
-            assert_eq!(
-                server.get(&format!("/notes/_doc/{id}")).json()["_source"]["title"],
-                format!("title of {id}")
-            );
-        }
-        let count = acknowledged.len();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let (server, stop) = (&server, &stop);
-            let writing = scope.spawn(move || {
-                let mut done = Vec::new();
-                for batch in 0.. {
-                    let ids: Vec<String> =
-                        (0..20).map(|number| format!("r{round}-{batch}-{number}")).collect();
-                    let lines: String = ids
-                        .iter()
-                        .map(|id| {
-                            format!("{{\"index\":{{\"_id\":\"{id}\"}}}}\n{{\"title\":\"title of {id}\"}}\n")
-                        })
-                        .collect();
-                    match server.try_request("POST", "/notes/_bulk", &lines, &[]) {
-                        Ok(answer) if answer.status == 200 => done.extend(ids),
-                        Ok(_) => {}
-                        Err(_) => return done,
-                    }
-                    if 3 + round <= batch {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                }
-                done
-            });
-            while !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            server.signal("KILL");
-            acknowledged.extend(writing.join().expect("the writer ended"));
-        });
-        assert!(count < acknowledged.len());
-        folder = server.kill();
-    }
-    let server = Server::over(folder, "", None);
-    assert_eq!(server.post("/notes/_refresh", "").status, 200);
-    let found = server.post("/notes/_count", "").json()["count"].as_u64().expect("a count");
-    // A batch that was written and not answered may be there as well.
-    let least = acknowledged.len() as u64;
-    assert!(least <= found && found <= least + 20 * KILLS as u64, "{least} {found}");
-    for id in &acknowledged {
-        assert_eq!(server.get(&format!("/notes/_doc/{id}")).status, 200, "{id}");
-    }
+    let folder = Arc::new(tempfile::tempdir().expect("a folder"));
+    let start = || Ok(Server::over(Arc::clone(&folder), "[bounds]\nrefresh_ms = 20\n", None));
+    let ask = |server: &Server, path: &str, body: &str| {
+        let answer = server.try_request("POST", path, body, &[])?;
+        Ok((answer.status, answer.text))
+    };
+    let kill = |server: &Server| {
+        server.signal("KILL");
+        Ok(())
+    };
+    let survived = survived(KILLS, start, ask, kill).expect("servers that live until they are killed");
+    assert!(survived.is_sound(KILLS) && survived.acknowledged.len() <= survived.looked_for, "{survived:?}");
 }
 
 #[test]

@@ -242,12 +242,19 @@ impl Scope<'_> {
                         kind.name()
                     )));
                 }
-                let mut parts = Vec::new();
+                // One value has to lie between all bounds.
+                let mut parts = vec![name];
                 for (operator, value) in bounds {
                     let operand = filter_operand(kind, value).ok_or_else(|| unfitting(field, kind, value))?;
-                    parts.push(format!("{name} {operator} {operand}"));
+                    parts.push(format!("{operator} {operand}"));
                 }
-                Ok(Some(joined(parts, " AND ")))
+                Ok(Some(joined(parts, " ")))
+            }
+            Node::Exists(object) if self.mapping.is_object(object) => {
+                let inner = self.mapping.fields_in(object).map(|field| Node::Exists(field.to_owned()));
+                let parts = inner.filter_map(|field| self.filter(&field).transpose());
+                let parts = parts.collect::<Result<Vec<_>, _>>()?;
+                Ok((!parts.is_empty()).then(|| joined(parts, " OR ")))
             }
             Node::Exists(field) => {
                 let column = self.column(field, true)?;

@@ -65,13 +65,23 @@ impl Highlight {
         texts.iter().flat_map(|text| searcher.words(text)).collect()
     }
 
-    /// Marked fragments of a source, by field; empty where nothing is to be marked.
-    pub fn mark(&self, searcher: &Searcher, words: &BTreeSet<String>, source: &Map<String, Value>) -> Value {
+    /// Marked fragments of texts by field, each value on its own; empty where nothing is to be marked.
+    pub fn mark(
+        &self,
+        searcher: &Searcher,
+        words: &BTreeSet<String>,
+        texts: &[(String, Vec<&str>)],
+    ) -> Value {
         let mut marked = json!({});
-        for (name, value) in source {
-            let wanted = self.fields.iter().any(|field| field == name || super::hits::fits(field, name));
-            let Some(text) = value.as_str().filter(|_| wanted) else { continue };
-            let fragments = self.fragments_of(searcher, words, text);
+        for (name, values) in texts {
+            if !self.fields.iter().any(|field| super::hits::is_like(field, name)) {
+                continue;
+            }
+            let mut fragments: Vec<String> =
+                values.iter().flat_map(|text| self.fragments_of(searcher, words, text)).collect();
+            if self.fragments != 0 {
+                fragments.truncate(self.fragments);
+            }
             if !fragments.is_empty() {
                 marked[name.as_str()] = json!(fragments);
             }

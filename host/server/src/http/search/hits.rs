@@ -5,11 +5,8 @@ use std::collections::BTreeSet;
 use orion_host::index::{Clause, Searcher, StoredDocument};
 use serde_json::{Map, Value, json};
 
-use super::{
-    body::{SearchBody, SourceFilter},
-    highlight::Highlight,
-};
-use crate::http::{collection::Collection, error::ApiError};
+use super::body::{SearchBody, SourceFilter};
+use crate::http::{collection::Collection, error::ApiError, mapping::texts_of};
 
 /// One document of a ranking.
 pub(super) struct Ranked {
@@ -31,6 +28,7 @@ pub(super) fn shown(
     words: &BTreeSet<String>,
     clause: Option<&Clause>,
 ) -> Result<Vec<Value>, ApiError> {
+    let meta = collection.meta();
     let mut hits = Vec::with_capacity(ranked.len());
     for (one, document) in ranked.iter().zip(documents) {
         let Some(document) = document else { continue };
@@ -44,11 +42,11 @@ pub(super) fn shown(
             hit["_seq_no"] = json!(kept.sequence);
             hit["_primary_term"] = json!(1);
         }
-        if let Some(marks) =
-            search.highlight.as_ref().map(|highlight: &Highlight| highlight.mark(searcher, words, &source))
-            && marks.as_object().is_some_and(|marks| !marks.is_empty())
-        {
-            hit["highlight"] = marks;
+        if let Some(highlight) = &search.highlight {
+            let marks = highlight.mark(searcher, words, &texts_of(&meta.mapping, &source));
+            if marks.as_object().is_some_and(|marks| !marks.is_empty()) {
+                hit["highlight"] = marks;
+            }
         }
         if let Some(part) = filtered(source, &search.source) {
             hit["_source"] = Value::Object(part);
@@ -66,8 +64,13 @@ pub(super) fn shown(
     Ok(hits)
 }
 
-/// Whether a dotted name fits a pattern with `*`, or lies below it.
-pub fn fits(pattern: &str, name: &str) -> bool {
+/// Whether a dotted name fits a pattern with `*`, or lies in an object of that name.
+fn fits(pattern: &str, name: &str) -> bool {
+    is_like(pattern, name) || name.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Whether a dotted name fits a pattern with `*`.
+pub fn is_like(pattern: &str, name: &str) -> bool {
     fn glob(pattern: &[u8], name: &[u8]) -> bool {
         // The last star seen, and how much of the name it has taken.
         let (mut p, mut n, mut star) = (0, 0, None);
@@ -89,7 +92,6 @@ pub fn fits(pattern: &str, name: &str) -> bool {
         pattern[p..].iter().all(|byte| *byte == b'*')
     }
     glob(pattern.as_bytes(), name.as_bytes())
-        || name.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The wanted parts of a source; `None` where none is wanted.
@@ -114,20 +116,40 @@ fn part(
             continue;
         }
         let is_wanted = includes.is_empty() || includes.iter().any(|pattern| fits(pattern, &path));
-        match value {
-            Value::Object(inner) => {
-                let inner = part(inner, &path, if is_wanted { &[] } else { includes }, excludes);
-                if is_wanted || !inner.is_empty() {
-                    kept.insert(name, Value::Object(inner));
-                }
-            }
-            value if is_wanted => {
-                kept.insert(name, value);
-            }
-            _ => {}
+        if let Some(value) = part_of(value, &path, is_wanted, includes, excludes) {
+            kept.insert(name, value);
         }
     }
     kept
+}
+
+/// The wanted parts of one value; objects of a list keep their places while any of them has one.
+fn part_of(
+    value: Value,
+    path: &str,
+    is_wanted: bool,
+    includes: &[String],
+    excludes: &[String],
+) -> Option<Value> {
+    match value {
+        Value::Object(inner) => {
+            let inner = part(inner, path, if is_wanted { &[] } else { includes }, excludes);
+            (is_wanted || !inner.is_empty()).then_some(Value::Object(inner))
+        }
+        Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+            let one = |item: Value| match item {
+                Value::Object(inner) => {
+                    let inner = part(inner, path, if is_wanted { &[] } else { includes }, excludes);
+                    Some(Value::Object(inner))
+                }
+                other => part_of(other, path, is_wanted, includes, excludes),
+            };
+            let items: Vec<Value> = items.into_iter().filter_map(one).collect();
+            let is_empty = |item: &Value| item.as_object().is_some_and(Map::is_empty);
+            (is_wanted || !items.iter().all(is_empty)).then_some(Value::Array(items))
+        }
+        other => is_wanted.then_some(other),
+    }
 }
 
 #[cfg(test)]
@@ -149,5 +171,18 @@ mod tests {
         check(&["user.name"], &[], json!({ "user": { "name": "n" } }));
         check(&[], &["user"], json!({ "title": "t", "tags": [1] }));
         check(&["nothing"], &[], json!({}));
+
+        let source = json!({ "notes": [{ "by": { "name": "n" }, "text": "t" }, { "text": "u" }, 3], "a.b": 1, "n": [[1]] });
+        let check = |includes: &[&str], excludes: &[&str], expected: Value| {
+            let own = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
+            let filter = SourceFilter::Parts(own(includes), own(excludes));
+            let got = filtered(source.as_object().unwrap().clone(), &filter).unwrap();
+            assert_eq!(Value::Object(got), expected, "{includes:?} {excludes:?}");
+        };
+        check(&["notes.by.name"], &[], json!({ "notes": [{ "by": { "name": "n" } }, {}] }));
+        check(&["notes.*"], &["notes.by"], json!({ "notes": [{ "text": "t" }, { "text": "u" }] }));
+        check(&["notes"], &["*.text"], json!({ "notes": [{ "by": { "name": "n" } }, {}, 3] }));
+        check(&["notes.who"], &[], json!({}));
+        check(&["a.b", "n"], &[], json!({ "a.b": 1, "n": [[1]] }));
     }
 }

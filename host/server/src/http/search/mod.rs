@@ -9,5 +9,5 @@ mod knn;
 mod run;
 mod strings;
 
-pub use hits::{filtered, fits};
+pub use hits::{filtered, is_like};
 pub use run::{COUNTING, PARAMETERS, SEVERAL, Seen, count, envelope, msearch, plain, ranked_hits, search};
