@@ -94,6 +94,9 @@ impl From<orion_eval::EvalError> for Failure {
                     "a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout)",
                 )
             }
+            orion_eval::EvalError::Set { expected: "a folder that is not there yet", .. } => {
+                Some("remove it, or name another folder")
+            }
             _ => None,
         };
         let failure = Failure {
