@@ -1,8 +1,8 @@
 //! The BRIGHT benchmark (Su et al., arXiv:2407.12883): questions whose answers need reasoning to be found.
 //!
 //! One task is two tables: documents (`id`, `content`) and examples (`id`, `query`, `gold_ids`, `gold_ids_long`,
-//! `excluded_ids`), as files of JSON lines. They lie in one folder as `documents.jsonl` and `examples.jsonl`, or in the
-//! folder of the whole benchmark, a folder a table, as `documents/TASK.jsonl` and `examples/TASK.jsonl`.
+//! `excluded_ids`), as Parquet files, which is how they are published, or as JSON lines. In a copy of the benchmark each
+//! table has a folder and each task in it one file or several parts, as [`BrightTask::files`] lists them.
 //! Excluded documents (a question's own page, for instance) are taken out of a ranking before it is scored.
 //! Neighbour: [`crate::import`] writes what is read here as a BEIR folder.
 
@@ -11,13 +11,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     dataset::{CorpusDocument, Query},
     error::EvalError,
     import::{BeirWriter, Judged},
     lines::NumberedLines,
+    parquet_rows::{Kind, ParquetRows, Wanted},
 };
 
 /// What the files write where a list is empty.
@@ -72,50 +73,144 @@ struct ExampleLine {
     excluded_ids: Vec<String>,
 }
 
+const fn wanted(name: &'static str, kind: Kind, needed: bool) -> Wanted {
+    Wanted { name, kind, needed }
+}
+
+const DOCUMENT: [Wanted; 2] = [wanted("id", Kind::Text, true), wanted("content", Kind::Text, true)];
+const EXAMPLE: [Wanted; 5] = [
+    wanted("id", Kind::Text, true),
+    wanted("query", Kind::Text, true),
+    wanted("gold_ids", Kind::Texts, false),
+    wanted("gold_ids_long", Kind::Texts, false),
+    wanted("excluded_ids", Kind::Texts, false),
+];
+/// Bytes of text that a table gives at most: documents go to a disk, examples into memory.
+const MOST_DOCUMENT_BYTES: u64 = 32 << 30;
+const MOST_EXAMPLE_BYTES: u64 = 1 << 30;
+
+/// One file of a table.
+enum Table {
+    Lines(NumberedLines),
+    Rows(Box<ParquetRows>),
+}
+
+impl Table {
+    fn open(path: &Path, columns: &[Wanted], most_bytes: u64) -> Result<Self, EvalError> {
+        if path.extension().is_some_and(|ending| ending == "parquet") {
+            Ok(Self::Rows(Box::new(ParquetRows::open(path, columns, most_bytes)?)))
+        } else {
+            Ok(Self::Lines(NumberedLines::open(path)?))
+        }
+    }
+
+    fn next<T: DeserializeOwned>(&mut self, expected: &'static str) -> Result<Option<T>, EvalError> {
+        match self {
+            Self::Lines(lines) => {
+                let Some(line) = lines.next_line()? else { return Ok(None) };
+                serde_json::from_str(&line).map(Some).map_err(|_| lines.malformed(expected, &line))
+            }
+            Self::Rows(rows) => {
+                let Some(row) = rows.next_row()? else { return Ok(None) };
+                let read = serde_json::from_value(serde_json::Value::Object(row));
+                read.map(Some).map_err(|error| rows.malformed(expected, &error.to_string().replace('`', "")))
+            }
+        }
+    }
+
+    /// An error at what was read last.
+    fn malformed(&self, expected: &'static str, got: &str) -> EvalError {
+        match self {
+            Self::Lines(lines) => lines.malformed(expected, got),
+            Self::Rows(rows) => rows.malformed(expected, got),
+        }
+    }
+}
+
 impl BrightTask<'_> {
     /// Copies the documents into `set` and gives the rest; `progress` hears of each document.
     ///
     /// # Errors
-    /// A missing file; a line that is no document or example; an id twice; a gold id without a document, or one that is
-    /// excluded; an example without any gold id. Each names file and line.
+    /// A missing file or part; a line or row that is no document or example; an id twice; a gold id without a document, or
+    /// one that is excluded; an example without any gold id. Each names the file and the place in it.
     pub fn copy(&self, set: &mut BeirWriter, progress: &mut dyn FnMut()) -> Result<Judged, EvalError> {
-        let mut lines = NumberedLines::open(&self.file(self.documents.table())?)?;
-        while let Some(line) = lines.next_line()? {
-            let DocumentLine { id, content } = serde_json::from_str(&line)
-                .map_err(|_| lines.malformed("an object with `id` and `content`", &line))?;
-            let (title, metadata) = (String::new(), serde_json::Map::new());
-            if !set.document(CorpusDocument { id: id.clone(), title, text: content, metadata })? {
-                return Err(lines.malformed("each document id once, and none that is empty", &id));
+        // Before the documents, which may take long.
+        let examples = self.files(self.examples)?;
+        for path in self.files(self.documents.table())? {
+            let mut table = Table::open(&path, &DOCUMENT, MOST_DOCUMENT_BYTES)?;
+            while let Some(DocumentLine { id, content }) = table.next("an object with `id` and `content`")? {
+                let (title, metadata) = (String::new(), serde_json::Map::new());
+                if !set.document(CorpusDocument { id: id.clone(), title, text: content, metadata })? {
+                    return Err(table.malformed("each document id once, and none that is empty", &id));
+                }
+                progress();
             }
-            progress();
         }
         let mut judged = Judged::default();
-        let mut lines = NumberedLines::open(&self.file(self.examples)?)?;
-        while let Some(line) = lines.next_line()? {
-            let example: ExampleLine = serde_json::from_str(&line)
-                .map_err(|_| lines.malformed("an object with `id`, `query` and lists of ids", &line))?;
-            self.take(example, set, &mut judged)
-                .map_err(|(expected, got)| lines.malformed(expected, &got))?;
+        for path in examples {
+            let mut table = Table::open(&path, &EXAMPLE, MOST_EXAMPLE_BYTES)?;
+            while let Some(example) = table.next("an object with `id`, `query` and lists of ids")? {
+                self.take(example, set, &mut judged)
+                    .map_err(|(expected, got)| table.malformed(expected, &got))?;
+            }
         }
         Ok(judged)
     }
 
-    fn file(&self, table: &str) -> Result<PathBuf, EvalError> {
-        let Some(task) = self.task else {
-            return Ok(self.folder.join(format!("{table}.jsonl")));
+    /// The files of a table, in order. Of a task they are the first of these that there is: `TASK.jsonl`, `TASK.parquet`,
+    /// all of `TASK-00000-of-00002.parquet` and so on, all Parquet files in a folder `TASK`; without a task, `TABLE.jsonl`
+    /// or `TABLE.parquet`.
+    ///
+    /// # Errors
+    /// None of these; some of several parts.
+    pub fn files(&self, table: &str) -> Result<Vec<PathBuf>, EvalError> {
+        let (folder, stem) = match self.task {
+            Some(task) => (self.folder.join(table), task),
+            None => (self.folder.to_owned(), table),
         };
-        let folder = self.folder.join(table);
-        let path = folder.join(format!("{task}.jsonl"));
-        if path.is_file() {
-            return Ok(path);
+        let whole = ["jsonl", "parquet"].map(|ending| folder.join(format!("{stem}.{ending}")));
+        if let Some(path) = whole.into_iter().find(|path| path.is_file()) {
+            return Ok(vec![path]);
         }
-        let names = std::fs::read_dir(&folder).map_err(EvalError::io("listing", &folder))?;
-        let mut available: Vec<String> = names
-            .flatten()
-            .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".jsonl")?.to_owned()))
+        let (names, inner) = (names(&folder)?, folder.join(stem));
+        let parts: Vec<(usize, usize, &String)> = names
+            .iter()
+            .filter_map(|name| part(name).map(|(own, place, count)| (own, place, count, name)))
+            .filter(|(own, ..)| *own == stem)
+            .map(|(_, place, count, name)| (place, count, name))
             .collect();
-        available.sort();
-        Err(EvalError::NoTask { folder, task: task.to_owned(), available })
+        if let Some((_, count, _)) = parts.first() {
+            let are_all = parts.len() == *count
+                && parts.iter().enumerate().all(|(at, (place, of, _))| (at, count) == (*place, of));
+            if !are_all {
+                return Err(EvalError::Table {
+                    place: format!("task `{stem}`"),
+                    expected: "all parts of its table",
+                    got: format!("{} of {count}", parts.len()),
+                    path: folder,
+                });
+            }
+            return Ok(parts.into_iter().map(|(_, _, name)| folder.join(name)).collect());
+        }
+        if self.task.is_some() && inner.is_dir() {
+            let paths: Vec<PathBuf> = self::names(&inner)?
+                .into_iter()
+                .filter(|name| name.ends_with(".parquet"))
+                .map(|name| inner.join(name))
+                .collect();
+            if !paths.is_empty() {
+                return Ok(paths);
+            }
+        }
+        let known = |name: &String| {
+            let file = name.strip_suffix(".jsonl").or(name.strip_suffix(".parquet"));
+            let task = part(name).map(|(own, ..)| own).or(file);
+            let is_folder = || self.task.is_some() && folder.join(name).is_dir();
+            task.map(str::to_owned).or_else(|| is_folder().then(|| name.clone()))
+        };
+        let available: BTreeSet<String> = names.iter().filter_map(known).collect();
+        let available = available.into_iter().collect();
+        Err(EvalError::NoTable { name: stem.to_owned(), available, folder })
     }
 
     /// Adds an example; where it cannot be taken, what was expected and what there was.
@@ -154,4 +249,20 @@ impl BrightTask<'_> {
         judged.queries.push(Query { id: example.id, text: example.query });
         Ok(())
     }
+}
+
+/// The names in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>, EvalError> {
+    let entries = std::fs::read_dir(folder).map_err(EvalError::io("listing", folder))?;
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// `TASK-00000-of-00002.parquet` as its task, its place from 0, and how many there are.
+fn part(name: &str) -> Option<(&str, usize, usize)> {
+    let (rest, count) = name.strip_suffix(".parquet")?.rsplit_once("-of-")?;
+    let (task, place) = rest.rsplit_once('-')?;
+    Some((task, place.parse().ok()?, count.parse().ok()?))
 }

@@ -30,6 +30,18 @@ pub enum EvalError {
         /// What was there, shortened.
         got: String,
     },
+    /// A table is not what it should be.
+    #[error("reading `{}` {place}: expected {expected}, got {got}", path.display())]
+    Table {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where in it: a row, a column.
+        place: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What was there, shortened.
+        got: String,
+    },
     /// An archive is not what it should be.
     #[error("unpacking `{}` entry `{entry}`: expected {expected}, got {got}", path.display())]
     Archive {
@@ -52,18 +64,18 @@ pub enum EvalError {
         /// What was there.
         got: String,
     },
-    /// A benchmark of several tasks has no table of that task.
+    /// A folder has no table of that name.
     #[error(
-        "looking for task `{task}` in `{}`: expected one of {}, got no such file",
+        "looking for the table of `{name}` in `{}`: expected one of {}, got no such file",
         folder.display(),
         names(available)
     )]
-    NoTask {
-        /// The table's folder.
+    NoTable {
+        /// The folder.
         folder: PathBuf,
-        /// The task asked for.
-        task: String,
-        /// The tasks that the table has, sorted.
+        /// The task or the table asked for.
+        name: String,
+        /// What has tables there, sorted.
         available: Vec<String>,
     },
     /// Judgements that belong to no topic at hand.

@@ -20,6 +20,7 @@ pub mod import;
 mod lines;
 pub mod logistic;
 pub mod measures;
+mod parquet_rows;
 pub mod plots;
 pub mod run;
 pub mod significance;

@@ -60,11 +60,12 @@ pub enum BrightTable {
 /// `orion data import bright`
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Bring in a task of the BRIGHT benchmark.\n\nFOLDER is a copy of the benchmark: a folder for each table, with \
-                  TASK.jsonl in it (documents/TASK.jsonl, examples/TASK.jsonl). Without --task, FOLDER is the task's own: \
-                  documents.jsonl and examples.jsonl. Documents that the benchmark excludes for a query go into \
-                  excluded/SPLIT.tsv, and `orion eval` leaves them out of that query's rankings. Blanks in ids become `_`, \
-                  as run files divide columns by blanks.",
+    long_about = "Bring in a task of the BRIGHT benchmark.\n\nFOLDER is a copy of the benchmark as it is published: a folder for \
+                  each table (documents, examples), and in it a task's Parquet files (TASK.parquet, or all of \
+                  TASK-00000-of-00001.parquet and so on, packed by snappy or not at all) or TASK.jsonl. Without --task, \
+                  FOLDER is the task's own: documents.parquet and examples.parquet, or .jsonl. Documents that the benchmark \
+                  excludes for a query go into excluded/SPLIT.tsv, and `orion eval` leaves them out of that query's \
+                  rankings. Blanks in ids become `_`, as run files divide columns by blanks.",
     after_help = "Examples:\n  orion data import bright BRIGHT --task biology --out data/bright-biology\n  orion data import bright BRIGHT --task biology --documents pages --out data/bright-biology-pages\n  orion data import bright BRIGHT --task pony --examples gpt4_reason --out data/bright-pony-gpt4"
 )]
 pub struct BrightArgs {

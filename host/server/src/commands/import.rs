@@ -41,10 +41,13 @@ fn bright(args: &BrightArgs, session: &Session) -> Result<Verdict, Failure> {
     };
     let name = args.task.clone().unwrap_or_else(|| args.folder.display().to_string());
     let imported = import(&args.target, &name, session, |set, progress| task.copy(set, progress));
-    let imported = imported.map_err(|failure| match (&args.task, args.folder.join("documents").is_dir()) {
-        (None, true) => failure.hint("--task names a task, where the folder is that of the whole benchmark"),
-        _ => failure,
-    })?;
+    let imported =
+        imported.map_err(|failure| match (&args.task, args.folder.join("documents").is_dir()) {
+            (None, true) => {
+                failure.hint("--task names a task, where the folder is that of the whole benchmark")
+            }
+            _ => failure,
+        })?;
     report(&imported, &args.target, &[], session)
 }
 

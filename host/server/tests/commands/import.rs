@@ -141,23 +141,27 @@ fn what_cannot_be_imported_is_refused_and_leaves_nothing() {
     };
     expect![[r#"
         importing island
-        error: looking for task `island` in `BRIGHT/documents`: expected one of `islands`, got no such file
-    "#]].assert_eq(&refused(&with("--task", "island")));
+        error: looking for the table of `island` in `BRIGHT/documents`: expected one of `islands`, got no such file
+    "#]]
+    .assert_eq(&refused(&with("--task", "island")));
     expect![[r#"
         importing islands
         error: listing `BRIGHT/long_documents`
           caused by: No such file or directory (os error 2)
-    "#]].assert_eq(&refused(&with("--documents", "pages")));
+    "#]]
+    .assert_eq(&refused(&with("--documents", "pages")));
     expect![[r#"
         importing islands
         error: listing `BRIGHT/gpt4_reason`
           caused by: No such file or directory (os error 2)
-    "#]].assert_eq(&refused(&with("--examples", "gpt4_reason")));
+    "#]]
+    .assert_eq(&refused(&with("--examples", "gpt4_reason")));
     expect![[r#"
         error: invalid value '../test' for '--split <NAME>': expected a name of letters, digits and `-_.`
 
         For more information, try '--help'.
-    "#]].assert_eq(&refused(&with("--split", "../test")));
+    "#]]
+    .assert_eq(&refused(&with("--split", "../test")));
     sandbox.write("mine/notes.txt", "kept");
     let mut over = BRIGHT;
     over[7] = "mine";
@@ -165,7 +169,8 @@ fn what_cannot_be_imported_is_refused_and_leaves_nothing() {
         error: writing the set `mine`: expected a folder that is not there yet, got one that holds something
 
         hint: remove it, or name another folder
-    "#]].assert_eq(&refused(&over));
+    "#]]
+    .assert_eq(&refused(&over));
     assert!(sandbox.path().join("mine/notes.txt").is_file());
     let whole = ["data", "import", "bright", "BRIGHT", "--out", "sets/islands"];
     expect![[r#"

@@ -172,7 +172,7 @@ fn errors_say_what_and_hint_what_to_do() {
         error: opening `nowhere/corpus.jsonl`
           caused by: No such file or directory (os error 2)
 
-        hint: a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout)
+        hint: a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout); `orion data fetch NAME --archive FILE.zip` unpacks one, `orion data import` brings in other layouts
     "#]],
     );
     check_error(
