@@ -134,9 +134,9 @@ impl BrightTask<'_> {
     /// A missing file or part; a line or row that is no document or example; an id twice; a gold id without a document, or
     /// one that is excluded; an example without any gold id. Each names the file and the place in it.
     pub fn copy(&self, set: &mut BeirWriter, progress: &mut dyn FnMut()) -> Result<Judged, EvalError> {
-        // Before the documents, which may take long.
-        let examples = self.files(self.examples)?;
-        for path in self.files(self.documents.table())? {
+        // Both are looked for before the documents are read, which may take long.
+        let (documents, examples) = (self.files(self.documents.table())?, self.files(self.examples)?);
+        for path in documents {
             let mut table = Table::open(&path, &DOCUMENT, MOST_DOCUMENT_BYTES)?;
             while let Some(DocumentLine { id, content }) = table.next("an object with `id` and `content`")? {
                 let (title, metadata) = (String::new(), serde_json::Map::new());

@@ -267,7 +267,20 @@ fn tables_of_another_form_are_refused() {
             "reading `examples/islands.parquet` row 2: expected an object with `id`, `query` and lists of ids, got `missing field id`"
         ],
     );
-    fs::write(folder.path().join("examples/islands.parquet"), "PAR1 and no more").unwrap();
+    let path = folder.path().join("examples/islands.parquet");
+    // The codec stands behind the column's path; its number is doubled.
+    let mut bytes = fs::read(&path).unwrap();
+    let own = b"\x19\x18\x02id\x15\x02";
+    let at = bytes.windows(own.len()).position(|window| window == own).unwrap();
+    bytes[at + own.len() - 1] = 12;
+    fs::write(&path, bytes).unwrap();
+    refused(
+        folder.path(),
+        expect![
+            "reading `examples/islands.parquet` column `id`: expected pages packed by snappy or not at all, got `ZSTD(ZstdLevel(1))`"
+        ],
+    );
+    fs::write(&path, "PAR1 and no more").unwrap();
     refused(
         folder.path(),
         expect![

@@ -19,7 +19,7 @@ use std::{
 };
 
 use parquet::{
-    basic::Type,
+    basic::{Compression, Type},
     column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader},
     data_type::{ByteArray, ByteArrayType},
     errors::ParquetError,
@@ -68,6 +68,8 @@ pub(crate) struct ParquetRows {
     metadata: ParquetMetaData,
     columns: Vec<Column>,
     next_group: usize,
+    /// Rows of the group at hand that are still to come.
+    group_left: i64,
     batch: VecDeque<Map<String, Value>>,
     /// The row that was given last, from 1.
     row: u64,
@@ -97,6 +99,7 @@ impl ParquetRows {
             metadata,
             columns,
             next_group: 0,
+            group_left: 0,
             batch: VecDeque::new(),
             row: 0,
             bytes_left: most_bytes,
@@ -124,6 +127,7 @@ impl ParquetRows {
     fn open_group(&mut self) -> Result<bool, EvalError> {
         let Some(group) = self.metadata.row_groups().get(self.next_group) else { return Ok(false) };
         self.next_group += 1;
+        self.group_left = group.num_rows();
         for column in &mut self.columns {
             let place = format!("column `{}`", column.name);
             let Some(chunk) = group.columns().get(column.place) else {
@@ -136,6 +140,11 @@ impl ParquetRows {
                 .is_some_and(|end| end <= self.bytes);
             if !is_inside {
                 return Err(refuse(&self.path, &place, "a chunk inside the file", "one outside of it"));
+            }
+            let packing = chunk.compression();
+            if !matches!(packing, Compression::UNCOMPRESSED | Compression::SNAPPY) {
+                let expected = "pages packed by snappy or not at all";
+                return Err(refuse(&self.path, &place, expected, &packing.to_string()));
             }
             let reader = unpanicked(|| {
                 let pages = pages::Pages::open(Arc::clone(&self.file), chunk)?;
@@ -186,7 +195,12 @@ impl ParquetRows {
             }
         }
         let rows = rows.unwrap_or_default();
+        self.group_left = self.group_left.saturating_sub(rows.len() as i64);
         if rows.is_empty() {
+            if self.group_left != 0 {
+                let (place, got) = (format!("row {}", self.row), format!("{} less", self.group_left));
+                return Err(refuse(&self.path, &place, "as many rows as its group claims to have", &got));
+            }
             self.columns.iter_mut().for_each(|column| column.reader = None);
         }
         self.batch.extend(rows);
@@ -255,6 +269,7 @@ fn read_cells(
 fn unpanicked<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(ParquetError::General(message))) => Err(message),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("bytes that make no sense".to_owned()),
     }

@@ -31,11 +31,7 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn open(file: Arc<File>, chunk: &ColumnChunkMetaData) -> Result<Self> {
-        let is_snappy = match chunk.compression() {
-            Compression::UNCOMPRESSED => false,
-            Compression::SNAPPY => true,
-            other => return Err(general(format!("pages packed by {other}: only snappy is read"))),
-        };
+        let is_snappy = chunk.compression() == Compression::SNAPPY;
         let as_it_lies = chunk.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()?;
         let packed = SerializedPageReader::new(file, &as_it_lies, 0, None)?;
         let column = chunk.column_descr();
@@ -139,6 +135,9 @@ impl Pages {
 
 /// What packed bytes unpack to.
 fn unpack(packed: &[u8]) -> Result<Vec<u8>> {
+    if packed.is_empty() {
+        return Ok(Vec::new());
+    }
     let broken = |error: snap::Error| general(error.to_string());
     let length = snap::raw::decompress_len(packed).map_err(broken)?;
     if packed.len().saturating_mul(SNAPPY_RATIO) < length {

@@ -175,8 +175,7 @@ fn what_cannot_be_imported_is_refused_and_leaves_nothing() {
     let whole = ["data", "import", "bright", "BRIGHT", "--out", "sets/islands"];
     expect![[r#"
         importing BRIGHT
-        error: opening `BRIGHT/documents.jsonl`
-          caused by: No such file or directory (os error 2)
+        error: looking for the table of `documents` in `BRIGHT`: expected one of (none), got no such file
 
         hint: --task names a task, where the folder is that of the whole benchmark
     "#]]
