@@ -2,8 +2,7 @@
 //!
 //! An archive comes from elsewhere and is not trusted. Only those files are taken, under names of our own making; sizes
 //! are counted as bytes are written, whatever the archive claims; links and names that lead out of the folder are
-//! refused. Everything goes into a folder beside the wanted one, which takes its name when all is there, so a failure
-//! leaves nothing half-made.
+//! refused. A failure leaves nothing half-made (`staged`).
 
 use std::{
     fs::File,
@@ -13,7 +12,7 @@ use std::{
 
 use zip::ZipArchive;
 
-use crate::{dataset::Dataset, error::EvalError};
+use crate::{dataset::Dataset, error::EvalError, staged::StagedFolder};
 
 /// What an archive may hold; the defaults fit every set of BEIR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +48,7 @@ struct Wanted {
 /// No zip archive; no `corpus.jsonl` or `queries.jsonl`, or several; entries that lead outside, links, encrypted or
 /// otherwise packed than by deflate; more than the limits; a folder that is there. Each names archive and entry.
 pub fn unpack_beir(archive: &Path, folder: &Path, limits: &ArchiveLimits) -> Result<Dataset, EvalError> {
-    if folder.exists() {
-        return Err(refuse(archive, "", "a folder that is not there yet", &folder.display().to_string()));
-    }
-    let file = File::open(archive).map_err(io("opening", archive))?;
+    let file = File::open(archive).map_err(EvalError::io("opening", archive))?;
     let mut zip =
         ZipArchive::new(file).map_err(|error| refuse(archive, "", "a zip archive", &error.to_string()))?;
     if limits.entries < zip.len() {
@@ -60,17 +56,10 @@ pub fn unpack_beir(archive: &Path, folder: &Path, limits: &ArchiveLimits) -> Res
         return Err(refuse(archive, "", "fewer entries", &got));
     }
     let wanted = plan(archive, &mut zip)?;
-    let partial = folder.with_extension("partial");
-    if partial.exists() {
-        std::fs::remove_dir_all(&partial).map_err(io("removing", &partial))?;
-    }
-    let unpacked = unpack(archive, &mut zip, &wanted, &partial, limits)
-        .and_then(|()| Dataset::open(&partial).map(|_| ()))
-        .and_then(|()| std::fs::rename(&partial, folder).map_err(io("renaming", &partial)));
-    if unpacked.is_err() && partial.exists() {
-        std::fs::remove_dir_all(&partial).map_err(io("removing", &partial))?;
-    }
-    unpacked.and_then(|()| Dataset::open(folder))
+    let staged = StagedFolder::create(folder)?;
+    unpack(archive, &mut zip, &wanted, staged.path(), limits)?;
+    Dataset::open(staged.path())?;
+    Dataset::open(&staged.keep()?)
 }
 
 /// Which entries are taken. The folder that holds `corpus.jsonl` is the set.
@@ -138,7 +127,7 @@ fn unpack(
     limits: &ArchiveLimits,
 ) -> Result<(), EvalError> {
     let qrels = folder.join("qrels");
-    std::fs::create_dir_all(&qrels).map_err(io("creating", &qrels))?;
+    std::fs::create_dir_all(&qrels).map_err(EvalError::io("creating", &qrels))?;
     let mut left = limits.bytes;
     for Wanted { index, name, to } in wanted {
         let path = folder.join(to);
@@ -146,7 +135,7 @@ fn unpack(
             .by_index(*index)
             .map_err(|error| refuse(archive, name, "a readable entry", &error.to_string()))?;
         let packed = entry.compressed_size().max(1);
-        let mut file = File::create_new(&path).map_err(io("writing", &path))?;
+        let mut file = File::create_new(&path).map_err(EvalError::io("writing", &path))?;
         let mut written = 0u64;
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -165,16 +154,11 @@ fn unpack(
                 let got = format!("more than {} bytes for each packed one", limits.ratio);
                 return Err(refuse(archive, name, "text that shrinks as text does", &got));
             }
-            file.write_all(&buffer[..read]).map_err(io("writing", &path))?;
+            file.write_all(&buffer[..read]).map_err(EvalError::io("writing", &path))?;
         }
         left -= written;
     }
     Ok(())
-}
-
-fn io(attempted: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> EvalError {
-    let path = path.to_owned();
-    move |source| EvalError::Io { attempted, path, source }
 }
 
 fn refuse(archive: &Path, entry: &str, expected: &'static str, got: &str) -> EvalError {

@@ -12,7 +12,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::EvalError, lines::NumberedLines, split};
+use crate::{
+    error::EvalError,
+    import::{Excluded, read_excluded},
+    lines::NumberedLines,
+    split,
+};
 
 /// Query id → document id → grade; grades above 0 are relevant, higher is better, negative ones exist.
 pub type Judgements = BTreeMap<String, BTreeMap<String, i32>>;
@@ -27,17 +32,17 @@ pub struct Query {
     pub text: String,
 }
 
-/// One document of `corpus.jsonl`.
+/// One document of `corpus.jsonl`; read under the names of other collections of JSON lines, too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CorpusDocument {
     /// The id that judgements and runs use.
-    #[serde(rename = "_id")]
+    #[serde(rename = "_id", alias = "id")]
     pub id: String,
     /// May be empty.
     #[serde(default)]
     pub title: String,
     /// The body.
-    #[serde(default)]
+    #[serde(default, alias = "contents")]
     pub text: String,
     /// Whatever else the collection says of the document.
     #[serde(default)]
@@ -84,7 +89,7 @@ impl Dataset {
 
     /// Streams the documents in file order.
     pub fn corpus(&self) -> Result<Corpus, EvalError> {
-        Ok(Corpus { lines: NumberedLines::open(&self.corpus_path())? })
+        Corpus::open(&self.corpus_path())
     }
 
     /// All queries in file order, of every split. Two queries with one id are an error.
@@ -135,6 +140,12 @@ impl Dataset {
             judgements.retain(|id, _| kept.contains(id));
         }
         Ok(judgements)
+    }
+
+    /// Documents that must not count for a query of a split, such as the page that the question was taken from; none for
+    /// most sets. They are no judgements: a run may know them.
+    pub fn excluded(&self, split: &str) -> Result<Excluded, EvalError> {
+        read_excluded(&self.folder, if self.is_derived_dev(split) { "train" } else { split })
     }
 
     /// The queries of a split with their texts, ordered by id; see [`Dataset::judgements`] for `dev`.
@@ -261,9 +272,21 @@ fn read_qrels(
     Ok(())
 }
 
-/// Streams documents; see [`Dataset::corpus`].
+/// Streams documents, one JSON line each; see [`Dataset::corpus`].
 pub struct Corpus {
     lines: NumberedLines,
+}
+
+impl Corpus {
+    /// Streams a file of documents that lies anywhere.
+    pub fn open(path: &Path) -> Result<Self, EvalError> {
+        Ok(Self { lines: NumberedLines::open(path)? })
+    }
+
+    /// An error at the document that was read last.
+    pub(crate) fn malformed(&self, expected: &'static str, got: &str) -> EvalError {
+        self.lines.malformed(expected, got)
+    }
 }
 
 impl Iterator for Corpus {

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: every module that touches a file returns it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A data set, run or table could not be read, written or used.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,18 @@ pub enum EvalError {
         /// What was there, shortened.
         got: String,
     },
+    /// A table is not what it should be.
+    #[error("reading `{}` {place}: expected {expected}, got {got}", path.display())]
+    Table {
+        /// The file or folder.
+        path: PathBuf,
+        /// Where in it: a row, a column.
+        place: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What was there, shortened.
+        got: String,
+    },
     /// An archive is not what it should be.
     #[error("unpacking `{}` entry `{entry}`: expected {expected}, got {got}", path.display())]
     Archive {
@@ -41,6 +53,43 @@ pub enum EvalError {
         expected: &'static str,
         /// What was there, shortened.
         got: String,
+    },
+    /// A set cannot be written as it is.
+    #[error("writing the set `{}`: expected {expected}, got {got}", folder.display())]
+    Set {
+        /// The folder to be.
+        folder: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+        /// What was there.
+        got: String,
+    },
+    /// A folder has no table of that name.
+    #[error(
+        "looking for the table of `{name}` in `{}`: expected one of {}, got no such file",
+        folder.display(),
+        names(available)
+    )]
+    NoTable {
+        /// The folder.
+        folder: PathBuf,
+        /// The task or the table asked for.
+        name: String,
+        /// What has tables there, sorted.
+        available: Vec<String>,
+    },
+    /// Judgements that belong to no topic at hand.
+    #[error(
+        "reading `{}`: expected judgements of the topics, whose first is {topic}, got those of others, whose first is {judged}",
+        qrels.display()
+    )]
+    Strangers {
+        /// The judgements.
+        qrels: PathBuf,
+        /// A topic's id, in backticks.
+        topic: String,
+        /// A judged query's id, in backticks.
+        judged: String,
     },
     /// A folder holds no judgements of that name.
     #[error(
@@ -77,6 +126,14 @@ pub enum EvalError {
         /// The name that was given.
         got: String,
     },
+}
+
+impl EvalError {
+    /// Says what was attempted on which path, in front of the system's own reason.
+    pub(crate) fn io(attempted: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { attempted, path, source }
+    }
 }
 
 fn names(available: &[String]) -> String {

@@ -4,11 +4,14 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
 };
 
 use crate::error::{EvalError, shortened};
+
+/// No line of a set is as long; one without an end must not fill the memory. As long as the index takes lines.
+const LONGEST_LINE_BYTES: u64 = 64 << 20;
 
 /// Iterates over the non-empty lines of one file with their 1-based numbers.
 pub(crate) struct NumberedLines {
@@ -37,7 +40,8 @@ impl NumberedLines {
         loop {
             let mut text = String::new();
             self.line += 1;
-            let read = self.reader.read_line(&mut text).map_err(|source| {
+            let limited = &mut (&mut self.reader).take(LONGEST_LINE_BYTES + 1);
+            let read = limited.read_line(&mut text).map_err(|source| {
                 if source.kind() == std::io::ErrorKind::InvalidData {
                     self.malformed("UTF-8 text", "other bytes")
                 } else {
@@ -46,6 +50,9 @@ impl NumberedLines {
             })?;
             if read == 0 {
                 return Ok(None);
+            }
+            if LONGEST_LINE_BYTES < read as u64 {
+                return Err(self.malformed("a line of at most 64 MiB", "a longer one"));
             }
             let trimmed = text.trim_end_matches(['\n', '\r']).len();
             text.truncate(trimmed);

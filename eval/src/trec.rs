@@ -2,14 +2,15 @@
 //!
 //! Topics come in the classic form (`<top>`, `<num>`, `<title>`, `<desc>`, `<narr>`, which are seldom closed) or as
 //! `id<TAB>text` lines; which of the two a file is shows in its first line. Judgements are `query iteration document grade`
-//! in columns divided by white space. Neighbours: [`crate::run`] reads TREC run files, [`crate::import`] writes BEIR
-//! folders.
+//! in columns divided by white space; documents are JSON lines. Neighbours: [`crate::run`] reads TREC run files,
+//! [`crate::import`] writes BEIR folders.
 
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
-    dataset::{Judgements, Query},
+    dataset::{Corpus, Judgements, Query},
     error::EvalError,
+    import::{BeirWriter, Excluded, Judged},
     lines::NumberedLines,
 };
 
@@ -169,4 +170,47 @@ pub fn read_trec_qrels(path: &Path) -> Result<Judgements, EvalError> {
         }
     }
     Ok(judgements)
+}
+
+/// Topics and their judgements, and the ids of judged queries that have no topic: these are left out.
+///
+/// # Errors
+/// As [`read_topics`] and [`read_trec_qrels`]; and judgements of other topics altogether.
+pub fn read_trec(
+    topics: &Path,
+    field: TopicField,
+    qrels: &Path,
+) -> Result<(Judged, BTreeSet<String>), EvalError> {
+    let queries = read_topics(topics, field)?;
+    let known: BTreeSet<&str> = queries.iter().map(|query| query.id.as_str()).collect();
+    let (judgements, others): (Judgements, Judgements) =
+        read_trec_qrels(qrels)?.into_iter().partition(|(query, _)| known.contains(query.as_str()));
+    let strangers: BTreeSet<String> = others.into_keys().collect();
+    if judgements.is_empty() {
+        let quoted = |id: Option<&str>| id.map_or("none".to_owned(), |id| format!("`{id}`"));
+        return Err(EvalError::Strangers {
+            qrels: qrels.to_owned(),
+            topic: quoted(known.first().copied()),
+            judged: quoted(strangers.first().map(String::as_str)),
+        });
+    }
+    Ok((Judged { queries, judgements, excluded: Excluded::new() }, strangers))
+}
+
+/// Copies a file of JSON lines, a document each (`_id` or `id`, `title`, `text` or `contents`, `metadata`), into a set.
+/// `progress` hears of each document.
+///
+/// # Errors
+/// A line of another form, an id twice; each names the line.
+pub fn copy_corpus(path: &Path, set: &mut BeirWriter, progress: &mut dyn FnMut()) -> Result<(), EvalError> {
+    let mut corpus = Corpus::open(path)?;
+    while let Some(document) = corpus.next() {
+        let document = document?;
+        let id = document.id.clone();
+        if !set.document(document)? {
+            return Err(corpus.malformed("each document id once, and none that is empty", &id));
+        }
+        progress();
+    }
+    Ok(())
 }

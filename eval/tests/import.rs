@@ -8,8 +8,9 @@ use std::{
 
 use expect_test::{Expect, expect};
 use orion_eval::{
-    ArchiveLimits, BrightDocuments, Dataset, RankedDocument, Run, TopicField, read_bright, read_excluded,
-    read_topics, read_trec_qrels, unpack_beir, without_excluded,
+    ArchiveLimits, BeirWriter, BrightDocuments, BrightTask, CorpusDocument, Dataset, EvalError, Imported,
+    Judged, RankedDocument, Run, TopicField, copy_corpus, read_topics, read_trec, read_trec_qrels,
+    unpack_beir, without_excluded,
 };
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
@@ -30,28 +31,53 @@ fn bright(documents: &str, examples: &str) -> tempfile::TempDir {
     folder
 }
 
+/// Brings a task into `out`.
+fn import(
+    folder: &Path,
+    task: Option<&str>,
+    documents: BrightDocuments,
+    out: &Path,
+) -> Result<Imported, EvalError> {
+    let mut set = BeirWriter::create(out)?;
+    let judged = BrightTask { folder, task, documents, examples: "examples" }.copy(&mut set, &mut || ())?;
+    set.finish("test", &judged)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
 #[test]
 fn a_bright_task_becomes_a_beir_folder_with_its_exclusions() {
     let folder = bright(DOCUMENTS, EXAMPLES);
-    let imported = read_bright(folder.path(), None, BrightDocuments::Passages).unwrap();
-    assert_eq!((imported.documents.len(), imported.queries.len()), (2, 2));
-
     let out = folder.path().join("beir/biology");
-    imported.write(&out, "test").unwrap();
-    let set = Dataset::open(&out).unwrap();
-    assert_eq!(set.judgements("test").unwrap(), imported.judgements);
-    assert_eq!(set.split_queries("test").unwrap(), imported.queries);
-    let documents: Vec<_> = set.corpus().unwrap().map(Result::unwrap).collect();
-    assert_eq!(documents, imported.documents);
+    let imported = import(folder.path(), None, BrightDocuments::Passages, &out).unwrap();
+    assert_eq!((imported.documents, imported.queries, imported.judgements), (2, 2, 3));
+    assert_eq!((imported.judged_queries, imported.excluded, imported.absent_documents), (2, 1, 0));
 
-    let excluded = read_excluded(&out, "test").unwrap();
-    assert_eq!(excluded, imported.excluded);
+    let set = Dataset::open(&out).unwrap();
+    let judged = set.judgements("test").unwrap();
+    assert_eq!(judged["0"], [("b".to_owned(), 1)].into());
+    assert_eq!(judged["1"], [("a/1.txt".to_owned(), 1), ("b".to_owned(), 1)].into());
+    let texts: Vec<String> = set.split_queries("test").unwrap().into_iter().map(|query| query.text).collect();
+    assert_eq!(texts, ["Why?", "How?"]);
+    let documents: Vec<_> =
+        set.corpus().unwrap().map(Result::unwrap).map(|document| (document.id, document.text)).collect();
+    let pair = |id: &str, text: &str| (id.to_owned(), text.to_owned());
+    assert_eq!(documents, [pair("a/1.txt", "First."), pair("b", "Second.")]);
+
+    let excluded = set.excluded("test").unwrap();
+    assert_eq!(excluded, [("0".to_owned(), ["a/1.txt".to_owned()].into())].into());
     let ranked = |id: &str| RankedDocument { id: id.to_owned(), score: 1.0 };
-    let both = vec![ranked("a/1.txt"), ranked("b")];
-    let run = Run::from([("0".to_owned(), both.clone()), ("1".to_owned(), both.clone())]);
-    let scored = without_excluded(run, &excluded);
-    assert_eq!((&scored["0"], &scored["1"]), (&vec![ranked("b")], &both));
-    assert!(read_excluded(&out, "dev").unwrap().is_empty());
+    let all = vec![ranked("a/1.txt"), ranked("b"), ranked("c")];
+    let run = Run::from([("0".to_owned(), all.clone()), ("1".to_owned(), all.clone())]);
+    let scored = without_excluded(run, &excluded, 1);
+    assert_eq!((&scored["0"], &scored["1"]), (&vec![ranked("b")], &all));
+    assert!(set.excluded("dev").unwrap().is_empty());
 }
 
 #[test]
@@ -61,11 +87,88 @@ fn the_whole_benchmark_has_a_folder_a_table() {
         fs::create_dir(folder.path().join(table)).unwrap();
         let text = text
             .replace("[\"N/A\"]", "[\"b\"]")
-            .replace("\"gold_ids\": [\"a/1.txt\", \"b\"]", "\"gold_ids_long\": [\"b\"]");
+            .replace("\"gold_ids\": [\"a/1.txt\", \"b\"]", "\"gold_ids_long\": [\"b\"]")
+            .replace("\"excluded_ids\": [\"b\"]", "\"excluded_ids\": [\"N/A\"]");
         fs::write(folder.path().join(table).join("pony.jsonl"), text).unwrap();
     }
-    let imported = read_bright(folder.path(), Some("pony"), BrightDocuments::Pages).unwrap();
-    assert_eq!(imported.judgements["1"].keys().collect::<Vec<_>>(), ["b"]);
+    let out = folder.path().join("out");
+    import(folder.path(), Some("pony"), BrightDocuments::Pages, &out).unwrap();
+    let judged = Dataset::open(&out).unwrap().judgements("test").unwrap();
+    assert_eq!(judged["1"].keys().collect::<Vec<_>>(), ["b"]);
+}
+
+#[test]
+fn a_set_is_written_whole_or_not_at_all_and_over_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("set");
+    let document = |id: &str| CorpusDocument {
+        id: id.to_owned(),
+        title: String::new(),
+        text: "x".to_owned(),
+        metadata: serde_json::Map::new(),
+    };
+    let refused = |documents: &[&str], judged: &Judged, want: Expect| {
+        let mut set = BeirWriter::create(&out).unwrap();
+        for id in documents {
+            assert!(set.document(document(id)).unwrap());
+        }
+        check(set.finish("test", judged).unwrap_err(), folder.path(), want);
+        assert!(names(folder.path()).is_empty());
+    };
+    let judged = Judged {
+        queries: vec![orion_eval::Query { id: "q 1".to_owned(), text: "why".to_owned() }],
+        judgements: [("q 1".to_owned(), [("d 1".to_owned(), 1)].into())].into(),
+        ..Judged::default()
+    };
+    refused(&[], &judged, expect!["writing the set `set`: expected at least one document, got none"]);
+    refused(
+        &["d"],
+        &Judged::default(),
+        expect!["writing the set `set`: expected at least one judgement, got none"],
+    );
+    refused(
+        &["d"],
+        &judged,
+        expect![
+            "writing the set `set`: expected judged documents that are in the collection, got none, such as `d 1`"
+        ],
+    );
+    refused(
+        &["d 1"],
+        &Judged { queries: Vec::new(), ..judged.clone() },
+        expect![
+            "reading `set.partial/queries.jsonl`: expected the text of every judged query, got none for `q_1` and 0 more"
+        ],
+    );
+
+    // Blanks would divide the columns of a run file: they are `_` in every file.
+    fs::create_dir(&out).unwrap();
+    let mut set = BeirWriter::create(&out).unwrap();
+    assert!(set.document(document("d 1")).unwrap());
+    assert!(!set.document(document("d_1")).unwrap(), "twice");
+    assert!(!set.document(document("")).unwrap(), "no id");
+    set.finish("test", &judged).unwrap();
+    assert_eq!(names(folder.path()), ["set"]);
+    let set = Dataset::open(&out).unwrap();
+    assert_eq!(set.judgements("test").unwrap()["q_1"]["d_1"], 1);
+    assert_eq!(set.corpus().unwrap().next().unwrap().unwrap().id, "d_1");
+
+    let error = |path: &Path| BeirWriter::create(path).err().unwrap();
+    let want = expect![
+        "writing the set `set`: expected a folder that is not there yet, got one that holds something"
+    ];
+    check(error(&out), folder.path(), want);
+    let want = expect![
+        "writing the set `set/corpus.jsonl`: expected a folder that is not there yet, got something else of that name"
+    ];
+    check(error(&out.join("corpus.jsonl")), folder.path(), want);
+    check(
+        error(&out.join("..")),
+        folder.path(),
+        expect![
+            "writing the set `set/..`: expected a folder that is not there yet, got one that holds something"
+        ],
+    );
 }
 
 fn check(got: impl std::fmt::Display, folder: &Path, want: Expect) {
@@ -76,8 +179,10 @@ fn check(got: impl std::fmt::Display, folder: &Path, want: Expect) {
 fn bright_errors_name_file_and_line() {
     let error = |documents: &str, examples: &str, want: Expect| {
         let folder = bright(documents, examples);
-        let error = read_bright(folder.path(), None, BrightDocuments::Passages).unwrap_err();
+        let out = folder.path().join("out");
+        let error = import(folder.path(), None, BrightDocuments::Passages, &out).unwrap_err();
         check(error, folder.path(), want);
+        assert_eq!(names(folder.path()), ["documents.jsonl", "examples.jsonl"], "nothing is left");
     };
     error(
         "{\"id\": 3}\n",
@@ -89,7 +194,9 @@ fn bright_errors_name_file_and_line() {
     error(
         &DOCUMENTS.replace("\"b\"", "\"a/1.txt\""),
         "",
-        expect!["reading `documents.jsonl` line 2: expected each document id once, got `a/1.txt`"],
+        expect![
+            "reading `documents.jsonl` line 2: expected each document id once, and none that is empty, got `a/1.txt`"
+        ],
     );
     error(
         DOCUMENTS,
@@ -105,6 +212,11 @@ fn bright_errors_name_file_and_line() {
         DOCUMENTS,
         &EXAMPLES.replace("\"id\": \"1\"", "\"id\": \"0\""),
         expect!["reading `examples.jsonl` line 2: expected each example id once, got `0`"],
+    );
+    error(
+        DOCUMENTS,
+        &EXAMPLES.replace("[\"N/A\"]}", "[\"b\"]}"),
+        expect!["reading `examples.jsonl` line 2: expected gold ids that are not excluded, got `b`"],
     );
 }
 
@@ -211,6 +323,49 @@ fn trec_judgements_are_columns() {
     check(read_trec_qrels(&path).unwrap_err(), folder.path(), want);
 }
 
+#[test]
+fn topics_judgements_and_documents_become_a_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("topics"), TOPICS).unwrap();
+    fs::write(path("qrels"), "301 0 FBIS3-10 1\n301 0 FT911 0\n401 0 FT911 1\n400 0 FT911 1\n").unwrap();
+    fs::write(
+        path("corpus"),
+        concat!(
+            r#"{"_id": "FBIS3-10", "title": "A", "text": "x", "metadata": {"year": 1994}}"#,
+            "\n",
+            r#"{"id": "FT2", "contents": "y"}"#,
+            "\n"
+        ),
+    )
+    .unwrap();
+    let (judged, strangers) = read_trec(&path("topics"), TopicField::Title, &path("qrels")).unwrap();
+    assert_eq!(strangers.into_iter().collect::<Vec<_>>(), ["400", "401"]);
+    let mut set = BeirWriter::create(&path("set")).unwrap();
+    let mut heard = 0;
+    copy_corpus(&path("corpus"), &mut set, &mut || heard += 1).unwrap();
+    let imported = set.finish("test", &judged).unwrap();
+    assert_eq!((heard, imported.documents, imported.queries, imported.judged_queries), (2, 2, 2, 1));
+    assert_eq!((imported.judgements, imported.absent_documents), (2, 1));
+    let set = Dataset::open(&path("set")).unwrap();
+    assert_eq!(set.split_queries("test").unwrap()[0].text, "International Organized Crime");
+    let documents: Vec<_> = set.corpus().unwrap().map(Result::unwrap).collect();
+    assert_eq!((documents[0].metadata["year"].as_i64(), documents[1].text.as_str()), (Some(1994), "y"));
+
+    fs::write(path("qrels"), "q7 0 FBIS3-10 1\n").unwrap();
+    let error = read_trec(&path("topics"), TopicField::Title, &path("qrels")).unwrap_err();
+    let want = expect![
+        "reading `qrels`: expected judgements of the topics, whose first is `301`, got those of others, whose first is `q7`"
+    ];
+    check(error, folder.path(), want);
+    fs::write(path("corpus"), "{\"id\": \"a\"}\n{\"id\": \"a\"}\n").unwrap();
+    let mut set = BeirWriter::create(&path("other")).unwrap();
+    let error = copy_corpus(&path("corpus"), &mut set, &mut || ()).unwrap_err();
+    let want =
+        expect!["reading `corpus` line 2: expected each document id once, and none that is empty, got `a`"];
+    check(error, folder.path(), want);
+}
+
 const CORPUS: &str = "{\"_id\": \"d1\", \"title\": \"t\", \"text\": \"x\"}\n";
 const QUERIES: &str = "{\"_id\": \"1\", \"text\": \"one\"}\n";
 const QRELS: &str = "query-id\tcorpus-id\tscore\n1\td1\t1\n";
@@ -251,9 +406,7 @@ fn a_published_archive_becomes_a_folder() {
     let set = unpack_beir(&zip, &out, &ArchiveLimits::default()).unwrap();
     assert_eq!(set.judgements("test").unwrap()["1"]["d1"], 1);
     assert_eq!(set.corpus().unwrap().count(), 1);
-    let mut names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    names.sort();
-    assert_eq!(names, ["corpus.jsonl", "qrels", "queries.jsonl"]);
+    assert_eq!(names(&out), ["corpus.jsonl", "qrels", "queries.jsonl"]);
     let again = unpack_beir(&zip, &out, &ArchiveLimits::default()).unwrap_err().to_string();
     assert!(again.contains("expected a folder that is not there yet"), "{again}");
 }
@@ -268,9 +421,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         change(&mut entries);
         archive(&zip, &entries);
         check(unpack_beir(&zip, &out, &limits).unwrap_err(), folder.path(), want);
-        let left: Vec<_> =
-            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["a.zip"]);
+        assert_eq!(names(folder.path()), ["a.zip"]);
     };
     let usual = ArchiveLimits::default();
     refused(

@@ -394,16 +394,14 @@ pub struct CheckArguments {
 /// Prints the largest deviation of each quantity; fails where one is out of tolerance.
 pub fn command(arguments: &CheckArguments) -> Result<()> {
     let report = check(&arguments.model, &arguments.golden)?;
-    if arguments.json {
-        crate::terminal::print_json(&report);
-    } else {
-        for Deviation { quantity, compared, largest, at, tolerance, relative, ok } in &report.quantities {
-            let (verdict, kind) =
-                (if *ok { "ok  " } else { "FAIL" }, if *relative { "relative" } else { "absolute" });
-            println!(
-                "{verdict} {quantity:34} {compared:5} compared, largest {kind} deviation {largest:.2e} of {tolerance:.0e} at {at}"
-            );
-        }
+    let mut text = String::new();
+    for Deviation { quantity, compared, largest, at, tolerance, relative, ok } in &report.quantities {
+        let (verdict, kind) =
+            (if *ok { "ok  " } else { "FAIL" }, if *relative { "relative" } else { "absolute" });
+        text.push_str(&format!(
+            "{verdict} {quantity:34} {compared:5} compared, largest {kind} deviation {largest:.2e} of {tolerance:.0e} at {at}\n"
+        ));
     }
+    crate::terminal::print(&report, &text, arguments.json)?;
     report.verdict()
 }

@@ -9,12 +9,12 @@
 
 use crate::checkpoint;
 use crate::error::{Result, TrainError};
-use crate::nano;
+use crate::{nano, terminal};
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use orion_policy::{Checkpoint, Config, FormatSpec, LayerKind, NumberFormat, TrajectoryFormat, gguf_tensor};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +51,9 @@ pub struct ExportArguments {
     /// Number format of the matrices.
     #[arg(long, value_enum, default_value_t = Numbers::F16)]
     numbers: Numbers,
+    /// Print what was written as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// The parts of a `tokenizer.json` that GGUF has room for.
@@ -257,14 +260,27 @@ fn copy(folder: &Path, out: &Path, numbers: NumberFormat) -> Result<()> {
     nano::export_weights(&weights, opened.config(), &tokenizer, format.spec(), out, numbers)
 }
 
-/// Runs the command: the path of what was written to stdout.
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Written<'a> {
+    model: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gguf: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    folder: Option<&'a Path>,
+    /// Whether the tokenizer normalises text, which GGUF cannot say.
+    normalises: bool,
+}
+
+/// Runs the command: the path of what was written, or JSON, to stdout.
 pub fn command(arguments: &ExportArguments) -> Result<()> {
     let numbers = arguments.numbers;
+    let mut normalises = false;
     if let Some(path) = &arguments.gguf {
-        if gguf(&arguments.model, path, numbers)? {
+        normalises = gguf(&arguments.model, path, numbers)?;
+        if normalises {
             eprintln!("note: this tokenizer changes text before it splits it (case), which GGUF cannot say");
         }
-        println!("{}", path.display());
     }
     if let Some(out) = &arguments.folder {
         let format = match numbers {
@@ -277,7 +293,9 @@ pub fn command(arguments: &ExportArguments) -> Result<()> {
             }
         };
         copy(&arguments.model, out, format)?;
-        println!("{}", out.display());
     }
-    Ok(())
+    let (gguf, folder) = (arguments.gguf.as_deref(), arguments.folder.as_deref());
+    let paths = gguf.into_iter().chain(folder).map(|path| format!("{}\n", path.display()));
+    let text: String = paths.collect();
+    terminal::print(&Written { model: &arguments.model, gguf, folder, normalises }, &text, arguments.json)
 }

@@ -1,7 +1,10 @@
 //! The whole line for a policy made from scratch: vocabulary, data, stages, report, folder.
 //!
 //! Every step leaves its product in the run folder and is skipped where the product is there, so a line that was cut
-//! off goes on where it stood. The products depend on the settings, the data and the seed alone.
+//! off goes on where it stood. The products depend on the settings, the data and the seed alone. `command` is its command
+//! line.
+
+pub mod command;
 
 use crate::checkpoint;
 use crate::data::{Example, Part, Record, read_records, write_records};
@@ -9,7 +12,7 @@ use crate::error::{Result, TrainError};
 use crate::model::Lfm2;
 use crate::settings::{LineSettings, StageData};
 use crate::sft::{self, Outcome};
-use crate::trajectories::collection::open_encoder;
+use crate::trajectories::collection::{SharedEncoder, open_encoder};
 use crate::trajectories::{PermittedSet, Source, copies, walk};
 use crate::{report, tokenizer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,9 +21,9 @@ use orion_policy::{
 };
 use std::path::{Path, PathBuf};
 
-/// Where a line finds and leaves things.
+/// Where data and the encoder are found.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Places {
+pub struct Inputs {
     /// Folder of data sets in BEIR layout.
     #[arg(long, default_value = "../shared/data")]
     pub data: PathBuf,
@@ -33,6 +36,26 @@ pub struct Places {
     /// Folder of cached embeddings.
     #[arg(long, default_value = ".orion/cache")]
     pub cache: PathBuf,
+}
+
+impl Inputs {
+    /// Reads a set.
+    pub fn source(&self, set: PermittedSet) -> Result<Source> {
+        Source::read(set, &set.folder(&self.bundled, &self.data))
+    }
+
+    /// Opens the encoder.
+    pub fn open_encoder(&self) -> Result<SharedEncoder> {
+        open_encoder(&self.encoder, &self.cache)
+    }
+}
+
+/// Where a line finds and leaves things.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Places {
+    /// What it starts from.
+    #[command(flatten)]
+    pub inputs: Inputs,
     /// Folder for what the steps make; a line that was cut off goes on from there.
     #[arg(long, default_value = "target/nano")]
     pub run: PathBuf,
@@ -47,10 +70,7 @@ fn policy_error(error: orion_policy::CheckpointError) -> TrainError {
 
 /// Reads the permitted sets.
 pub fn sources(places: &Places) -> Result<Vec<Source>> {
-    PermittedSet::SHIPPABLE
-        .into_iter()
-        .map(|set| Source::read(set, &set.folder(&places.bundled, &places.data)))
-        .collect()
+    PermittedSet::SHIPPABLE.into_iter().map(|set| places.inputs.source(set)).collect()
 }
 
 /// What `orion.json` says of a format; a policy that is made here chooses its retriever and, being small, asks in words
@@ -125,8 +145,7 @@ pub fn make_walks(
         let part = places.run.join(format!("walks-{}.jsonl", source.set.name()));
         if !part.exists() {
             let folder = places.run.join("index");
-            let encoder =
-                if walks.dense[place] { Some(open_encoder(&places.encoder, &places.cache)?) } else { None };
+            let encoder = if walks.dense[place] { Some(places.inputs.open_encoder()?) } else { None };
             let mut results = walk::Results::open(&source, &folder, encoder, walks.depth)?;
             let bar =
                 if show { ProgressBar::new(source.queries.len() as u64) } else { ProgressBar::hidden() };

@@ -6,6 +6,7 @@
 use crate::data::{Part, Piece, Record};
 use crate::error::{Result, TrainError};
 use crate::report::is_copy;
+use crate::terminal::{one_line, table};
 use crate::trajectories::words::{is_stop_word, words};
 use orion_policy::{Policy, PolicyError, PolicyOptions, Sampling, Segment, Source};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,21 @@ pub struct ProposalReport {
     pub replies: Proposals,
     /// `question | think | query` lines.
     pub samples: Vec<String>,
+}
+
+impl ProposalReport {
+    /// For people.
+    pub fn text(&self) -> String {
+        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+        let row = |name: &str, made: &Proposals| {
+            let shares = [made.copied, made.words_of_question, made.words_of_results].map(percent);
+            [vec![name.to_owned(), made.queries.to_string()], shares.to_vec()].concat()
+        };
+        let heading = ["", "queries", "copied", "words of the question", "of results"].map(str::to_owned);
+        let rows = [heading.to_vec(), row("openings", &self.openings), row("replies", &self.replies)];
+        let samples: String = self.samples.iter().map(|sample| one_line(sample, 200) + "\n").collect();
+        format!("{}{samples}", table(&rows))
+    }
 }
 
 struct Unpark(Thread);

@@ -34,6 +34,25 @@ pub struct Report {
     pub copied_by_rules: f64,
 }
 
+impl Report {
+    /// For people.
+    pub fn text(&self) -> String {
+        format!(
+            "{} parameters on {} held-out walks of {} tokens: loss {:.4}, untrained {:.4}\nafter results: loss {:.4}, \
+             {:.4} with those of another query (p {:.4})\nqueries of the rules that repeat the question: {:.1}%\n",
+            self.parameters,
+            self.walks,
+            self.tokens,
+            self.loss,
+            self.loss_untrained,
+            self.loss_true_results,
+            self.loss_swapped_results,
+            self.swap_p,
+            100.0 * self.copied_by_rules,
+        )
+    }
+}
+
 /// Tokens of a micro-batch when measuring; no effect on results beyond rounding.
 const MICRO_TOKENS: usize = 4096;
 

@@ -2,7 +2,9 @@
 //!
 //! A step is a few micro-batches of whole sequences. Workers take micro-batches in turn, each on one thread of its
 //! own; gradients are added in micro-batch order. So a run is a function of its data and settings alone, whatever
-//! the number of workers, and a resumed run equals an uninterrupted one bit for bit.
+//! the number of workers, and a resumed run equals an uninterrupted one bit for bit. `command` is its command line.
+
+pub mod command;
 
 use crate::checkpoint::{self, Progress};
 use crate::data::{Example, LossOn, Padded, plan_epoch};
@@ -105,6 +107,21 @@ pub struct Outcome {
     pub train_loss: f64,
     /// Wall-clock seconds of this call.
     pub seconds: f64,
+}
+
+impl Outcome {
+    /// For people.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{} steps, {} tokens, {:.0} s; loss {:.4}",
+            self.steps, self.tokens, self.seconds, self.train_loss
+        );
+        if let (Some(before), Some(after)) = (self.held_out_before, self.held_out_after) {
+            text.push_str(&format!(", held out {after:.4}, before {before:.4}"));
+        }
+        text.push('\n');
+        text
+    }
 }
 
 /// One line of `metrics.jsonl`.

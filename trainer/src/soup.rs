@@ -312,7 +312,7 @@ struct Merged<'a> {
     out: &'a Path,
 }
 
-/// Runs the command: the folder's path, or JSON, to stdout.
+/// Runs the command: the folder and what was merged, or JSON, to stdout.
 pub fn command(arguments: &SoupArguments) -> Result<()> {
     let mut folders = arguments.model.clone();
     if arguments.by_archetype {
@@ -348,14 +348,12 @@ pub fn command(arguments: &SoupArguments) -> Result<()> {
         &arguments.out,
         NumberFormat::F32,
     )?;
-    if arguments.json {
-        let weights = if let Recipe::Linear { weights } = &recipe { Some(weights.as_slice()) } else { None };
-        let parameters = config.parameters();
-        terminal::print_json(&Merged { models: &folders, weights, parameters, out: &arguments.out });
-    } else {
-        println!("{}", arguments.out.display());
-    }
-    Ok(())
+    let weights = if let Recipe::Linear { weights } = &recipe { Some(weights.as_slice()) } else { None };
+    let parameters = config.parameters();
+    let report = Merged { models: &folders, weights, parameters, out: &arguments.out };
+    let out = arguments.out.display();
+    let text = format!("{out}\n{} models of {parameters} parameters merged\n", folders.len());
+    terminal::print(&report, &text, arguments.json)
 }
 
 #[cfg(test)]

@@ -26,6 +26,34 @@ pub struct Statistics {
     pub query_words: f64,
 }
 
+impl Statistics {
+    /// For people.
+    pub fn table(&self) -> String {
+        fn row<T: ToString>(name: &str, counts: &BTreeMap<T, usize>) -> String {
+            let counts: Vec<String> =
+                counts.iter().map(|(key, count)| format!("{} {count}", key.to_string())).collect();
+            format!("{name:<12}{}\n", counts.join(", "))
+        }
+        let percent = |share: f64| format!("{:.1}%", 100.0 * share);
+        let shown: Vec<String> =
+            self.shown.iter().map(|(turn, share)| format!("{turn} {}", percent(*share))).collect();
+        [
+            row("records", &self.records),
+            row("turns", &self.turns),
+            row("rules", &self.rules),
+            row("retrievers", &self.retrievers),
+            format!("{:<12}{}\n", "shown by", shown.join(", ")),
+            format!(
+                "queries of {:.1} words, {} of them copies of the question; {} of the thoughts are reflections\n",
+                self.query_words,
+                percent(self.copied),
+                percent(self.reflections)
+            ),
+        ]
+        .concat()
+    }
+}
+
 /// Counts.
 pub fn of(records: &[Record]) -> Statistics {
     let mut statistics = Statistics::default();

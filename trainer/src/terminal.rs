@@ -24,14 +24,6 @@ pub fn steps_bar(length: u64, show: bool) -> ProgressBar {
     bar
 }
 
-/// Prints a value as indented JSON on stdout.
-pub fn print_json(value: &impl Serialize) {
-    // Types of this crate have string keys and no failing serialisers.
-    if let Ok(json) = serde_json::to_string_pretty(value) {
-        println!("{json}");
-    }
-}
-
 /// Data: `value` as JSON where `json`, else `text`. A reader that has gone is no error.
 pub fn print(value: &impl Serialize, text: &str, json: bool) -> Result<()> {
     let shown = if json {

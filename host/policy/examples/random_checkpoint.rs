@@ -38,7 +38,7 @@ fn kind(numbers: &str) -> Option<Kind> {
 fn gguf(path: &Path, config: &Config, seed: u64, numbers: Kind) -> std::io::Result<()> {
     let tokenizer = byte_pair_tokenizer_json(config.vocabulary_size);
     let format = Some(("full", true));
-    let head = Head { version: 3, config, tokenizer: &tokenizer, pre: "gpt-2", format };
+    let head = Head { version: 3, config, tokenizer: &tokenizer, pre: "gpt-2", format, floats: &[] };
     let sizes: Vec<usize> = config.tensors().iter().map(|(_, shape)| shape.iter().product()).collect();
     let temporary = path.with_extension("partial");
     let mut out = BufWriter::new(std::fs::File::create(&temporary)?);

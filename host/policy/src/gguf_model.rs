@@ -217,11 +217,17 @@ pub(crate) fn format_spec(
     let format: FormatKind = serde_json::from_value(json!(name))
         .map_err(|_| entries.wrong("orion.format", "`full`, `no-think`, `no-marker` or `prompt`"))?;
     let retriever_choice = entries.flag("orion.retriever_choice")?.unwrap_or(false);
-    let middle = entries.float("orion.self_assessment.middle_log_perplexity")?;
-    let width = entries.float("orion.self_assessment.log_perplexity_width")?;
-    let self_assessment = middle.zip(width).map(|(middle_log_perplexity, log_perplexity_width)| {
-        Calibration { middle_log_perplexity, log_perplexity_width }
-    });
+    const MIDDLE: &str = "orion.self_assessment.middle_log_perplexity";
+    const WIDTH: &str = "orion.self_assessment.log_perplexity_width";
+    let self_assessment = match (entries.float(MIDDLE)?, entries.float(WIDTH)?) {
+        (Some(middle_log_perplexity), Some(log_perplexity_width)) => {
+            Some(Calibration { middle_log_perplexity, log_perplexity_width })
+        }
+        (None, None) => None,
+        // One number alone says nothing; to go on without it would hide that it was lost.
+        (Some(_), None) => return Err(entries.wrong(WIDTH, "a float, as `middle_log_perplexity` is there")),
+        (None, Some(_)) => return Err(entries.wrong(MIDDLE, "a float, as `log_perplexity_width` is there")),
+    };
     let grounded_queries = entries.flag("orion.grounded_queries")?.unwrap_or(false);
     FormatSpec { grounded_queries, self_assessment, ..FormatSpec::new(format, retriever_choice) }
         .checked(file)

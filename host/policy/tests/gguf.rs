@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use gguf_writer::{Head, Kind, gguf_name};
 use orion_kernels::{BlockFormat, widen_blocks};
 use orion_policy::{
-    Checkpoint, CheckpointError, Config, FormatKind, FormatSpec, LayerKind, NumberFormat, Policy,
-    PolicyOptions, PolicyTokenizer, Source, TrajectoryFormat, byte_pair_tokenizer_json, byte_tokenizer_json,
-    random_checkpoint_in, random_numbers, random_weights, tiny_config,
+    Calibration, Checkpoint, CheckpointError, Config, FormatKind, FormatSpec, LayerKind, NumberFormat,
+    Policy, PolicyOptions, PolicyTokenizer, Source, TrajectoryFormat, byte_pair_tokenizer_json,
+    byte_tokenizer_json, random_checkpoint_in, random_numbers, random_weights, tiny_config,
 };
 use proptest::prelude::*;
 
@@ -28,9 +28,19 @@ fn config() -> Config {
 }
 
 fn write(path: &Path, version: u32, config: &Config, kind: impl Fn(&str, &[usize]) -> Kind) {
-    let tokenizer = byte_tokenizer_json();
-    let head =
-        Head { version, config, tokenizer: &tokenizer, pre: "gpt-2", format: Some(("no-think", true)) };
+    write_with(path, version, config, &[], kind);
+}
+
+/// A file with further metadata.
+fn write_with(
+    path: &Path,
+    version: u32,
+    config: &Config,
+    floats: &[(&str, f32)],
+    kind: impl Fn(&str, &[usize]) -> Kind,
+) {
+    let (tokenizer, format) = (byte_tokenizer_json(), Some(("no-think", true)));
+    let head = Head { version, config, tokenizer: &tokenizer, pre: "gpt-2", format, floats };
     let sizes = config.tensors();
     let mut file = std::fs::File::create(path).unwrap();
     gguf_writer::write(&mut file, &head, kind, |name, index| {
@@ -147,7 +157,8 @@ fn the_split_of_lfm2_is_read() {
     let tokenizer = byte_pair_tokenizer_json(4096);
     let sizes = config.tensors();
     for (pre, digits) in [("lfm2", 3), ("gpt-2", 2)] {
-        let head = Head { version: 3, config: &config, tokenizer: &tokenizer, pre, format: None };
+        let head =
+            Head { version: 3, config: &config, tokenizer: &tokenizer, pre, format: None, floats: &[] };
         let mut file = std::fs::File::create(&path).unwrap();
         gguf_writer::write(
             &mut file,
@@ -173,7 +184,8 @@ fn normalisation_comes_back() {
     let mut json: serde_json::Value = serde_json::from_str(&byte_tokenizer_json()).unwrap();
     json["normalizer"] = serde_json::json!({ "type": "Lowercase" });
     let tokenizer = json.to_string();
-    let head = Head { version: 3, config: &config, tokenizer: &tokenizer, pre: "gpt-2", format: None };
+    let head =
+        Head { version: 3, config: &config, tokenizer: &tokenizer, pre: "gpt-2", format: None, floats: &[] };
     let sizes = config.tensors();
     let mut file = std::fs::File::create(&path).unwrap();
     gguf_writer::write(
@@ -207,6 +219,31 @@ fn open(path: &Path) -> Result<(), CheckpointError> {
     let checkpoint = Checkpoint::open(path)?;
     checkpoint.weights()?;
     TrajectoryFormat::load(path, checkpoint.config()).map(drop)
+}
+
+/// What perplexities mean is two numbers: both, or neither. One alone is told, not passed over.
+#[test]
+fn half_a_self_assessment_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    let (middle, width) =
+        ("orion.self_assessment.middle_log_perplexity", "orion.self_assessment.log_perplexity_width");
+    let read = |floats: &[(&str, f32)]| {
+        write_with(&path, 3, &tiny_config(), floats, |_, _| Kind::F16);
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        TrajectoryFormat::load(&path, checkpoint.config())
+            .map(|format| format.spec().self_assessment)
+            .map_err(|error| error.to_string())
+    };
+    let both = Calibration { middle_log_perplexity: 0.25, log_perplexity_width: 0.5 };
+    assert_eq!(read(&[(middle, 0.25), (width, 0.5)]), Ok(Some(both)));
+    assert_eq!(read(&[]), Ok(None));
+    for (there, missing) in [(middle, width), (width, middle)] {
+        let error = read(&[(there, 0.5)]).unwrap_err();
+        let (_, short) = there.rsplit_once('.').unwrap();
+        let expected = format!("metadata `{missing}`: expected a float, as `{short}` is there, got nothing");
+        assert!(error.contains(&expected) && error.contains("tiny.gguf"), "{error}");
+    }
 }
 
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

@@ -91,8 +91,12 @@ impl From<orion_eval::EvalError> for Failure {
                 if path.file_name().is_some_and(|name| name == "corpus.jsonl" || name == "queries.jsonl") =>
             {
                 Some(
-                    "a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout)",
+                    "a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout); \
+                     `orion data fetch NAME --archive FILE.zip` unpacks one, `orion data import` brings in other layouts",
                 )
+            }
+            orion_eval::EvalError::Set { expected: "a folder that is not there yet", .. } => {
+                Some("remove it, or name another folder")
             }
             _ => None,
         };

@@ -1,21 +1,13 @@
 //! What the benchmarks of the index share: made-up numbers, and how times and memory become figures.
 
+mod random;
+
+pub(crate) use random::Random;
+
 /// What a benchmark prints: one JSON object of names and numbers.
 pub(crate) type Figures = serde_json::Map<String, serde_json::Value>;
 
-/// SplitMix64 (Steele et al. 2014).
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
-    /// 64 bits.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
     /// Sums of four uniform values, which are normal enough, with variance 1/3.
     pub(crate) fn normals(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.normal()).collect()

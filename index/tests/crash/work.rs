@@ -1,5 +1,10 @@
 //! The work that children do, and what must be there afterwards.
 
+#[path = "../../examples/support/random.rs"]
+mod random;
+
+pub(crate) use random::Random;
+
 use orion_index::{
     DenseSearch, DenseSettings, Document, Embedder, Index, IndexSettings, OpenOptions, Value, VectorSource,
     Writer,
@@ -13,18 +18,7 @@ pub(crate) type Model = BTreeMap<String, String>;
 /// Length of the vectors.
 pub(crate) const DIMENSIONS: usize = 8;
 
-/// A small generator (SplitMix64, Steele et al. 2014): the same numbers everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -1,5 +1,10 @@
 //! Codes and graphs against exact search: the same answers, or nearly; and what happens to their files.
 
+#[path = "../../examples/support/random.rs"]
+mod random;
+
+pub(crate) use random::Random;
+
 use crate::common::{document, options};
 use crate::damage::copy;
 use orion_index::{
@@ -12,18 +17,7 @@ const DIMENSIONS: usize = 40;
 /// Rows of the larger collection: enough that a walk meets a small part of them.
 const MANY: u64 = 3000;
 
-/// SplitMix64 (Steele et al. 2014).
-pub(crate) struct Random(pub(crate) u64);
-
 impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
     /// Sums of four uniform values are normal enough for a direction.
     fn normal(&mut self) -> f32 {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1_u64 << 24) as f32).sum::<f32>() - 2.0

@@ -2,18 +2,18 @@
 
 use super::grounds::{Grounds, Task};
 use super::settings::{GrpoOverrides, GrpoSettings};
-use super::{Job, run};
+use super::{Job, Outcome, run};
 use crate::checkpoint;
 use crate::data::Part;
 use crate::error::{Result, TrainError};
 use crate::model::LoraArguments;
-use crate::nano::{self, PAD};
+use crate::nano::{self, Inputs, PAD};
 use crate::reward::STANDARD;
 use crate::terminal;
-use crate::trajectories::collection::{Collection, open_encoder};
+use crate::trajectories::collection::Collection;
 use crate::trajectories::{PermittedSet, Source};
 use orion_policy::{NumberFormat, TrajectoryFormat};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `orion-train grpo`.
 #[derive(Debug, clap::Args)]
@@ -43,18 +43,8 @@ pub struct GrpoArguments {
     /// Go on from the newest checkpoint in `--out`.
     #[arg(long)]
     resume: bool,
-    /// Folder of data sets in BEIR layout.
-    #[arg(long, default_value = "../shared/data")]
-    data: PathBuf,
-    /// The bundled corpus.
-    #[arg(long, default_value = "corpus")]
-    bundled: PathBuf,
-    /// Folder of the MiniLM encoder.
-    #[arg(long, default_value = "models/all-MiniLM-L6-v2")]
-    encoder: PathBuf,
-    /// Folder of cached embeddings.
-    #[arg(long, default_value = ".orion/cache")]
-    cache: PathBuf,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Documents at most: all that are judged, and a sample of the others. Fewer cost less encoding.
     #[arg(long)]
     documents: Option<usize>,
@@ -84,7 +74,7 @@ pub fn tasks(source: &Source, wanted: Part) -> Vec<Task> {
         .collect()
 }
 
-/// Runs the command: talk to stderr, the outcome to stdout.
+/// Runs the command: talk to stderr, the policy's folder and the outcome, or JSON, to stdout.
 pub fn command(arguments: &GrpoArguments) -> Result<()> {
     let policy_error = |error: orion_policy::CheckpointError| TrainError::Policy(error.to_string());
     let mut settings = arguments.overrides.apply(GrpoSettings::load(arguments.config.as_deref())?);
@@ -96,12 +86,11 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
     if let Some(warning) = PermittedSet::shipping_warning([arguments.set].into_iter()) {
         eprintln!("{warning}");
     }
-    let source = Source::read(arguments.set, &arguments.set.folder(&arguments.bundled, &arguments.data))?
-        .sample(
-            arguments.documents.unwrap_or(usize::MAX),
-            arguments.train_queries.unwrap_or(usize::MAX),
-            usize::MAX,
-        );
+    let source = arguments.inputs.source(arguments.set)?.sample(
+        arguments.documents.unwrap_or(usize::MAX),
+        arguments.train_queries.unwrap_or(usize::MAX),
+        usize::MAX,
+    );
     let (train, held_out) = (tasks(&source, Part::Train), tasks(&source, Part::HeldOut));
     std::fs::create_dir_all(&arguments.out).map_err(TrainError::file("create", &arguments.out))?;
     eprintln!(
@@ -111,7 +100,7 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
         train.len(),
         held_out.len()
     );
-    let encoder = open_encoder(&arguments.encoder, &arguments.cache)?;
+    let encoder = arguments.inputs.open_encoder()?;
     let collection = Collection::over(source, &arguments.out.join("index"), Some(encoder))?;
     let plugin = settings.rollout.reward_plugin.clone();
     let grounds = Grounds::new(collection.searcher, &plugin)?;
@@ -139,22 +128,25 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
         let base = arguments.model.display().to_string();
         trained.save_adapters(&arguments.out.join("adapter"), adapters, &base)?;
     }
-    if arguments.json {
-        terminal::print_json(&outcome);
-    } else {
-        println!("{}", out.display());
-        eprintln!(
-            "{} steps, {} candidates in {:.0} s ({:.1} a second)",
-            outcome.steps, outcome.candidates, outcome.seconds, outcome.candidates_per_second
-        );
-        for (when, dev) in [("before", &outcome.before), ("after", &outcome.after)] {
-            if let Some(dev) = dev {
-                eprintln!(
-                    "dev {when}: reward {:.4}, rank {:.1} at the first turn, success@10 {:.3} at the first, {:.3} at any",
-                    dev.reward, dev.first_rank, dev.first_success, dev.any_success
-                );
-            }
+    terminal::print(&outcome, &readable(&outcome, &out), arguments.json)
+}
+
+fn readable(outcome: &Outcome, policy: &Path) -> String {
+    let mut text = format!(
+        "{}\n{} steps, {} candidates in {:.0} s ({:.1} a second)\n",
+        policy.display(),
+        outcome.steps,
+        outcome.candidates,
+        outcome.seconds,
+        outcome.candidates_per_second
+    );
+    for (when, dev) in [("before", &outcome.before), ("after", &outcome.after)] {
+        if let Some(dev) = dev {
+            text.push_str(&format!(
+                "dev {when}: reward {:.4}, rank {:.1} at the first turn, success@10 {:.3} at the first, {:.3} at any\n",
+                dev.reward, dev.first_rank, dev.first_success, dev.any_success
+            ));
         }
     }
-    Ok(())
+    text
 }

@@ -24,7 +24,7 @@ use crate::error::{Result, TrainError};
 use crate::nano::Places;
 use crate::terminal;
 use crate::trajectories::PermittedSet;
-use crate::trajectories::collection::{Collection, RetrieverChoice, SampleSize, SharedEncoder, open_encoder};
+use crate::trajectories::collection::{Collection, RetrieverChoice, SampleSize, SharedEncoder};
 use orion_policy::{EmbeddedCheckpoint, Policy, PolicyOptions, Source};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -205,7 +205,7 @@ pub(crate) fn open_collections(
 ) -> Result<Vec<Collection>> {
     let encoder: Option<SharedEncoder> = match retriever {
         RetrieverChoice::Lexical => None,
-        _ => Some(open_encoder(&places.encoder, &places.cache)?),
+        _ => Some(places.inputs.open_encoder()?),
     };
     let mut collections = Vec::new();
     for set in sets {

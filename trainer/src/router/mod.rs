@@ -16,7 +16,7 @@ use crate::grpo::grounds::Task;
 use crate::nano::Places;
 use crate::terminal;
 use crate::trajectories::PermittedSet;
-use crate::trajectories::collection::{Collection, SampleSize, best_rank, open_encoder};
+use crate::trajectories::collection::{Collection, SampleSize, best_rank};
 use orion_eval::Measure;
 use orion_eval::measures::{area_under_curve, evaluate, mean};
 use orion_eval::run::RankedDocument;
@@ -112,7 +112,7 @@ pub fn command(arguments: &RouterArguments) -> Result<()> {
         eprintln!("{warning}");
     }
     let (host, strategy) = load_router()?;
-    let encoder = open_encoder(&arguments.places.encoder, &arguments.places.cache)?;
+    let encoder = arguments.places.inputs.open_encoder()?;
     let size = SampleSize {
         documents: arguments.documents.unwrap_or(usize::MAX),
         train_queries: arguments.train_queries.unwrap_or(usize::MAX),

@@ -10,10 +10,10 @@ pub use greedy::choose;
 
 use crate::data::{Part, Record, read_records, write_records};
 use crate::error::{Result, TrainError};
-use crate::nano::Places;
+use crate::nano::Inputs;
 use crate::synth::{Shape, reciprocal_ranks, statistics, turns_back};
 use crate::terminal;
-use crate::trajectories::collection::{SharedEncoder, embed, open_encoder};
+use crate::trajectories::collection::{SharedEncoder, embed};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct SelectArguments {
     pub any_share: bool,
     /// Where data is found.
     #[command(flatten)]
-    pub places: Places,
+    pub inputs: Inputs,
     /// As JSON.
     #[arg(long)]
     pub json: bool,
@@ -127,7 +127,7 @@ pub fn run(arguments: &SelectArguments) -> Result<()> {
         let reason = format!("`{}` holds no training records", arguments.trajectories.display());
         return Err(TrainError::Nothing { what: "trajectories", reason });
     }
-    let vectors = directions(&train, open_encoder(&arguments.places.encoder, &arguments.places.cache)?)?;
+    let vectors = directions(&train, arguments.inputs.open_encoder()?)?;
     let most_turns = train.iter().map(|record| record.turns.len()).max().unwrap_or(0);
     let bonus: Vec<f64> = train.iter().map(|record| complexity(record, most_turns)).collect();
     let mut names: Vec<Option<&str>> = train.iter().map(|record| record.archetype.as_deref()).collect();

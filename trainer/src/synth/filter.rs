@@ -4,7 +4,7 @@
 use super::graph::normal;
 use crate::data::{Part, Record};
 use crate::error::{Result, TrainError};
-use crate::nano::Places;
+use crate::nano::Inputs;
 use orion_eval::dataset::Dataset;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -27,12 +27,12 @@ impl TestTexts {
     ///
     /// # Errors
     /// A set that cannot be read.
-    pub fn read(places: &Places) -> Result<Self> {
-        let mut folders = vec![places.bundled.clone()];
-        if places.data.is_dir() {
-            let entries = std::fs::read_dir(&places.data).map_err(TrainError::file("list", &places.data))?;
+    pub fn read(inputs: &Inputs) -> Result<Self> {
+        let mut folders = vec![inputs.bundled.clone()];
+        if inputs.data.is_dir() {
+            let entries = std::fs::read_dir(&inputs.data).map_err(TrainError::file("list", &inputs.data))?;
             for entry in entries {
-                folders.push(entry.map_err(TrainError::file("list", &places.data))?.path());
+                folders.push(entry.map_err(TrainError::file("list", &inputs.data))?.path());
             }
         }
         folders.sort();

@@ -180,7 +180,7 @@ pub fn run(arguments: &SynthArguments) -> Result<()> {
         return Err(TrainError::content(&arguments.pool, expected, format!("another one ({})", now.sha256)));
     }
     let collections: Vec<_> = collections.into_iter().map(Arc::new).collect();
-    let test = TestTexts::read(&arguments.places)?;
+    let test = TestTexts::read(&arguments.places.inputs)?;
     let compiled = arguments.places.run.join("compiled");
     let archetypes = Archetypes::load(
         Some(&compiled),

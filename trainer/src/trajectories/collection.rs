@@ -147,7 +147,7 @@ impl Collection {
         size: SampleSize,
         encoder: Option<SharedEncoder>,
     ) -> Result<Self> {
-        let source = Source::read(set, &set.folder(&places.bundled, &places.data))?;
+        let source = places.inputs.source(set)?;
         let source = source.sample(size.documents, size.train_queries, size.held_out_queries);
         Self::over(source, &places.run.join("index"), encoder)
     }

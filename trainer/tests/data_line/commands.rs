@@ -33,6 +33,16 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
+/// A trajectory of one turn.
+const WALK: &str = concat!(
+    r#"{"id": "w1", "set": "bundled", "query_id": "q1", "part": "train", "segments": ["#,
+    r#"{"user-query": "where is the reef"}, {"think": "start with the reef."}, "#,
+    r#"{"search-query": {"query": "reef gap", "retriever": "hybrid"}}, "#,
+    r#"{"top-k-response": [{"title": "Reef", "text": "The gap."}]}], "#,
+    r#""turns": [{"rule": "keep", "rank": 1, "shown": true}]}"#,
+    "\n"
+);
+
 const MAKE: &str = "pool make pool.jsonl --sets bundled --retriever lexical --depth 12 --data data --run run";
 
 #[test]
@@ -100,10 +110,77 @@ fn what_goes_wrong_is_said_with_a_hint() {
 }
 
 #[test]
-fn every_command_has_help_with_an_example() {
+fn every_command_has_help_with_an_example_and_takes_json() {
     let world = World::new();
-    for command in ["pool make", "pool stats", "pool show", "synth", "select"] {
+    let commands = [
+        "pool make",
+        "pool stats",
+        "pool show",
+        "synth",
+        "select",
+        "nano",
+        "tokenizer",
+        "trajectories",
+        "sft",
+        "check",
+        "soup",
+        "export",
+        "grpo",
+        "router",
+        "mask preview",
+        "report",
+    ];
+    for command in commands {
         let help = answer(&world, &format!("{command} --help"));
         assert!(help.contains("Example") && help.contains(&format!("orion-train {command}")), "{help}");
+        assert!(help.contains("--json"), "{help}");
     }
+    let known: usize =
+        ["pool", "mask"].into_iter().map(|group| listed(&answer(&world, &format!("{group} --help")))).sum();
+    // The two groups are commands of the first list.
+    assert_eq!(commands.len(), listed(&answer(&world, "--help")) - 2 + known);
+}
+
+/// Commands that a help text lists.
+fn listed(help: &str) -> usize {
+    let after = help.split("Commands:\n").nth(1).unwrap();
+    let lines = after.lines().take_while(|line| !line.is_empty());
+    lines
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   ") && !line.starts_with("  help "))
+        .count()
+}
+
+/// Words for people, or with `--json` one value, of commands that learn, merge and write.
+#[test]
+fn outcomes_are_words_or_one_json_value() {
+    let world = World::new();
+    let nano = Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/policy/nano");
+    let nano = nano.display();
+    let line = Path::new(env!("CARGO_MANIFEST_DIR")).join("nano.toml");
+    let walks = format!("trajectories --config {} --set bundled --data data --run run", line.display());
+    std::fs::create_dir_all(world.folder.path().join("run")).unwrap();
+    std::fs::write(world.folder.path().join("run/walks-bundled.jsonl"), WALK).unwrap();
+    let report = json(&answer(&world, &format!("{walks} --json")));
+    assert_eq!((&report["statistics"]["turns"]["1"], &report["preview"][0]["id"]), (&1.into(), &"w1".into()));
+    let words = answer(&world, &walks);
+    assert!(words.contains("bundled train 1") && words.contains("where is the reef"), "{words}");
+    let other = complaint(&world, &walks.replace("bundled", "wikiqa"));
+    assert!(other.contains("bundled, scifact, fm2"), "{other}");
+
+    let data = "run/walks-bundled.jsonl";
+    let shown = json(&answer(&world, &format!("mask preview --model {nano} --data {data} --json")));
+    assert!(shown[0]["learned"].as_u64() > Some(0), "{shown}");
+    let sft = format!("sft --model {nano} --data {data} --steps 1 --workers 1");
+    let outcome = json(&answer(&world, &format!("{sft} --out a --json")));
+    assert_eq!(outcome["steps"], 1);
+    let words = answer(&world, &format!("{sft} --out b"));
+    assert!(words.starts_with("b/final\n1 steps, "), "{words}");
+
+    let soup = "soup --method linear --model a/final --model b/final --out";
+    assert_eq!(json(&answer(&world, &format!("{soup} c --json")))["out"], "c");
+    let words = answer(&world, &format!("{soup} d"));
+    assert!(words.starts_with("d\n2 models of "), "{words}");
+    assert_eq!(answer(&world, "export --model a/final --gguf e.gguf"), "e.gguf\n");
+    let written = json(&answer(&world, "export --model a/final --folder f --json"));
+    assert_eq!((&written["folder"], &written["model"]), (&"f".into(), &"a/final".into()));
 }

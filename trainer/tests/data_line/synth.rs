@@ -157,7 +157,7 @@ fn eleven_archetypes_walk_the_same_way_and_share_equally() {
         assert!(!preview(record).is_empty());
     }
     let mut dropped = Dropped::default();
-    let test = TestTexts::read(&world.places).unwrap();
+    let test = TestTexts::read(&world.places.inputs).unwrap();
     assert_eq!(test.splits, ["corpus/test"]);
     let total = walked.records.len();
     let kept = clean(walked.records, &test, 1, &mut dropped);
@@ -232,7 +232,7 @@ fn record(id: &str, archetype: &str, set: &str, queries: &[&str]) -> Record {
 #[test]
 fn leaks_repeats_and_stubs_are_dropped() {
     let world = World::new();
-    let test = TestTexts::read(&world.places).unwrap();
+    let test = TestTexts::read(&world.places.inputs).unwrap();
     let records = vec![
         record("a", "x", "s", &["cave bears", "teeth"]),
         record("b", "x", "s", &["Cave bears", "teeth!"]),

@@ -1,6 +1,6 @@
 //! A set of a dozen documents in a folder of its own, in the place of the bundled corpus.
 
-use orion_trainer::nano::Places;
+use orion_trainer::nano::{Inputs, Places};
 use orion_trainer::pool::{PoolHeader, SetStamp};
 use orion_trainer::trajectories::PermittedSet;
 use orion_trainer::trajectories::collection::{Collection, RetrieverChoice, SampleSize};
@@ -54,10 +54,12 @@ impl World {
         let root = folder.path().to_owned();
         write_set(&root.join("corpus"));
         let places = Places {
-            data: root.join("data"),
-            bundled: root.join("corpus"),
-            encoder: root.join("no-encoder"),
-            cache: root.join("cache"),
+            inputs: Inputs {
+                data: root.join("data"),
+                bundled: root.join("corpus"),
+                encoder: root.join("no-encoder"),
+                cache: root.join("cache"),
+            },
             run: root.join("run"),
         };
         Self { folder, places }

@@ -67,6 +67,8 @@ pub(crate) struct Head<'a> {
     pub(crate) pre: &'a str,
     /// `orion.format` and `orion.retriever_choice`.
     pub(crate) format: Option<(&'a str, bool)>,
+    /// Further metadata that are floats.
+    pub(crate) floats: &'a [(&'a str, f32)],
 }
 
 /// Numbers handed over at once: whole blocks.
@@ -256,5 +258,6 @@ fn metadata(head: &Head<'_>) -> Vec<Vec<u8>> {
         entries.push(word("orion.format", format));
         entries.push(entry("orion.retriever_choice", 7, &[u8::from(choice)]));
     }
+    entries.extend(head.floats.iter().map(|(name, value)| entry(name, 6, &value.to_le_bytes())));
     entries
 }

@@ -1,4 +1,4 @@
-//! Waits for a future on this thread: all that the examples need of an executor.
+//! Waits for a future on this thread: all that the examples and the tests inside need of an executor.
 
 use std::future::Future;
 use std::pin::pin;

@@ -7,3 +7,6 @@ pub(crate) mod model;
 mod pressure;
 pub(crate) mod reference;
 pub(crate) mod serving;
+// The examples need it too, and nothing that ships does.
+#[path = "../../examples/support/waiting.rs"]
+mod waiting;

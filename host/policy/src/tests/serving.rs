@@ -3,9 +3,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
+use std::task::{Context, Poll, Waker};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::PolicyError;
@@ -18,25 +16,7 @@ use crate::sampling::LogSoftmax;
 use crate::session::{Candidate, NodeId, Policy, PolicyOptions, Session, Source};
 use crate::state::Sequence;
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut pinned = pin!(future);
-    loop {
-        if let Poll::Ready(value) = pinned.as_mut().poll(&mut context) {
-            return value;
-        }
-        std::thread::park();
-    }
-}
+pub(crate) use super::waiting::block_on;
 
 /// Polls all futures until all are done.
 pub(crate) fn block_on_all<T>(futures: Vec<Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {

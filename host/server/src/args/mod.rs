@@ -10,6 +10,7 @@ use orion_host::policy::{Device, WeightFormat};
 
 use crate::terminal::ColorChoice;
 
+mod data;
 mod index;
 mod mcp;
 mod operate;
@@ -17,6 +18,8 @@ mod plugin;
 mod search;
 mod serve;
 
+pub(crate) use data::plain_name;
+pub use data::{BrightArgs, BrightTable, DataCommand, FieldChoice, ImportCommand, ImportTarget, TrecArgs};
 pub use index::{DenseSearchChoice, IndexCommand, LanguageChoice};
 pub use mcp::McpArgs;
 pub use operate::{
@@ -148,7 +151,7 @@ pub enum Command {
         /// Only this one
         name: Option<String>,
     },
-    /// Get judged sets from their public homes
+    /// Get judged sets from their public homes, or bring in ones of other layouts
     #[command(subcommand, arg_required_else_help = true)]
     Data(DataCommand),
     /// Get and locate the dense encoder
@@ -167,37 +170,6 @@ pub enum Command {
     /// Say what this machine offers and what Orion found on it
     #[command(after_help = "Examples:\n  orion doctor\n  orion doctor --json")]
     Doctor,
-}
-
-/// `orion data …`
-#[derive(Debug, Subcommand)]
-pub enum DataCommand {
-    /// Fetch a judged set as a zip archive in BEIR's layout, check it, and unpack it
-    ///
-    /// Archives of BEIR are held against the MD5 that BEIR publishes. A fetch that was cut off goes on where it stopped.
-    /// The sets' own licences apply.
-    #[command(
-        after_help = "Examples:\n  orion data fetch scifact\n  orion data fetch nfcorpus --into data\n  orion data fetch notes --url http://127.0.0.1:8000/notes.zip --md5 0f343b0931126a20f133d67c2b018a3b\n  orion data fetch scifact --archive scifact.zip"
-    )]
-    Fetch {
-        /// The set, as `orion data list` writes it; with --url, any name for the folder
-        name: String,
-        /// Folder that gets a folder of the set's name
-        #[arg(long, value_name = "FOLDER", default_value = "data")]
-        into: PathBuf,
-        /// Fetch from this address instead
-        #[arg(long, value_name = "URL", conflicts_with = "archive")]
-        url: Option<String>,
-        /// Take this archive instead of fetching one
-        #[arg(long, value_name = "FILE")]
-        archive: Option<PathBuf>,
-        /// MD5 that the archive must have, in hexadecimal; for sets of BEIR the published one
-        #[arg(long, value_name = "HEX")]
-        md5: Option<String>,
-    },
-    /// List the sets that can be fetched by name
-    #[command(after_help = "Examples:\n  orion data list\n  orion data list --json")]
-    List,
 }
 
 /// `orion models …`

@@ -1,4 +1,4 @@
-//! `orion data fetch | list`: judged sets from their public homes.
+//! `orion data fetch | list`: judged sets from their public homes. Neighbour: `import` brings in other layouts.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use orion_eval::{ArchiveLimits, Dataset, unpack_beir};
 use super::Session;
 use crate::{
     Verdict,
-    args::DataCommand,
+    args::{DataCommand, plain_name},
     download,
     failure::{Explain, Failure},
 };
@@ -58,6 +58,7 @@ const SETS: [Known; 14] = [
 pub(super) fn run(command: &DataCommand, session: &Session) -> Result<Verdict, Failure> {
     match command {
         DataCommand::List => list(session),
+        DataCommand::Import(command) => super::import::run(command, session),
         DataCommand::Fetch { name, into, url, archive, md5 } => {
             let order =
                 Order { name, into, url: url.as_deref(), archive: archive.as_deref(), md5: md5.as_deref() };
@@ -97,13 +98,9 @@ struct Order<'a> {
 
 fn fetch(order: &Order<'_>, session: &Session) -> Result<Verdict, Failure> {
     let set = SETS.iter().find(|set| set.name == order.name);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if !order.name.chars().all(is_plain) || order.name.starts_with('.') || order.name.is_empty() {
-        return Err(Failure::new(format!(
-            "fetching a judged set: expected a name of letters, digits and `-_.`, got `{}`",
-            order.name
-        )));
-    }
+    plain_name(order.name).map_err(|expected| {
+        Failure::new(format!("fetching a judged set: {expected}, got `{}`", order.name))
+    })?;
     if set.is_none() && order.url.is_none() && order.archive.is_none() {
         return Err(Failure::new(format!("fetching `{}`: no such set is known", order.name))
             .hint("`orion data list` has the names; --url and --archive take sets from elsewhere"));

@@ -1,13 +1,14 @@
 //! `orion eval`: rankings first, without judgements; then their scores: Table A.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use orion_eval::{Dataset, Measure, Query, TableA};
+use orion_eval::{Dataset, Excluded, Measure, Query, TableA};
 use orion_host::{
     Limits, Strategy,
     index::{Index, IndexSettings, JsonLines},
@@ -33,6 +34,7 @@ struct Order<'a> {
     args: &'a EvalArgs,
     dataset: Dataset,
     queries: Vec<Query>,
+    excluded: Excluded,
     choices: Vec<StrategyChoice>,
     seeds: Vec<u64>,
     folder: PathBuf,
@@ -70,6 +72,7 @@ fn meant<'a>(args: &'a EvalArgs, session: &Session) -> Result<Order<'a>, Failure
             args.split
         )));
     }
+    let excluded = dataset.excluded(&args.split)?;
     let default_policy = PolicyChoice::parse(&args.strategy_args.policy)?;
     let choices = args
         .strategy
@@ -101,7 +104,7 @@ fn meant<'a>(args: &'a EvalArgs, session: &Session) -> Result<Order<'a>, Failure
     seeds.dedup();
     let folder = args.out.clone().unwrap_or_else(|| session.places.runs(dataset.name(), &args.split));
     let floors = floors(&args.floor)?;
-    Ok(Order { args, dataset, queries, choices, seeds, folder, control, floors })
+    Ok(Order { args, dataset, queries, excluded, choices, seeds, folder, control, floors })
 }
 
 fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
@@ -117,12 +120,16 @@ fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
     let index = open_collection(&engine, order, &collection, session)?;
     let encoder =
         engine.encoder()?.map_or("no encoder".to_owned(), |encoder| encoder.fingerprint().to_owned());
+    let excluded: usize = order.excluded.values().map(BTreeSet::len).sum();
+    // Rankings of a set that leaves documents out are longer, so they are others.
+    let collection = if excluded == 0 { collection } else { format!("{collection} less {excluded}") };
     let search_limits = limits(Limits::unhurried(), &order.args.budget);
     let run_order = RunOrder {
         host: engine.host(),
         queries: &order.queries,
         seeds: &order.seeds,
         k: order.args.k,
+        excluded: &order.excluded,
         limits: &search_limits,
         collection: &match &order.args.backends {
             None => format!("{collection} {encoder}"),
@@ -221,6 +228,8 @@ fn score_runs(order: &Order<'_>) -> Result<Scored, Failure> {
         dataset: &order.dataset,
         split: &order.args.split,
         queries: &ids,
+        excluded: &order.excluded,
+        k: order.args.k,
         systems: &labels,
         seeds: &order.seeds,
         folder: &order.folder,

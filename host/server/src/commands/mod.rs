@@ -7,6 +7,7 @@ mod data;
 mod demo;
 mod doctor;
 mod eval;
+mod import;
 mod index;
 mod mcp;
 mod models;

@@ -4,10 +4,12 @@
 //! judgement is in reach here: the order holds query ids and texts. Neighbours: [`super::journal`] keeps answers,
 //! [`super::score`] reads them.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use orion_eval::{Query, run::write_run};
-use orion_host::{Branch, CancelToken, Host, Limits, Outcome, Request, SearchTrace, Services, Strategy};
+use orion_eval::{Excluded, Query, run::write_run};
+use orion_host::{
+    Branch, CancelToken, Host, Limits, MAX_RESULTS, Outcome, Request, SearchTrace, Services, Strategy,
+};
 
 use super::journal::{Answer, Journal, RunFiles, RunSettings, TakenTurn};
 use crate::{failure::Failure, terminal::Terminal};
@@ -36,6 +38,8 @@ pub struct RunOrder<'a> {
     pub seeds: &'a [u64],
     /// Depth of rankings.
     pub k: u32,
+    /// Documents that will not count for a query: its ranking is as much longer.
+    pub excluded: &'a Excluded,
     /// What one search may spend.
     pub limits: &'a Limits,
     /// The collection's identity.
@@ -89,10 +93,16 @@ fn run_seed(order: &RunOrder<'_>, system: &System, seed: u64, terminal: &Termina
     Ok(())
 }
 
+/// Documents wanted of a query, so that as many as were asked for are left when the excluded ones are gone.
+fn depth(order: &RunOrder<'_>, query: &str) -> u32 {
+    let excluded = order.excluded.get(query).map_or(0, BTreeSet::len);
+    order.k.saturating_add(u32::try_from(excluded).unwrap_or(u32::MAX)).min(MAX_RESULTS)
+}
+
 fn search(order: &RunOrder<'_>, system: &System, query: &Query, seed: u64) -> Outcome {
     let request = Request {
         query: query.text.clone(),
-        k: order.k,
+        k: depth(order, &query.id),
         filter: None,
         seed,
         options: system.options.clone(),

@@ -3,14 +3,20 @@
 //! Measures come from the TREC run files that are on disk, so that anyone's scorer of those files gets the same
 //! numbers. Neighbours: [`super::runs`] wrote the files, [`orion_eval`] knows the measures.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
 
 use orion_eval::{
-    Dataset, Judgements, Measure, TableA, TableRow,
+    Dataset, Excluded, Judgements, Measure, TableA, TableRow,
     behaviour::{self, Episode, Turn},
     measures::{best_rank, evaluate, mean},
     run::read_run,
     significance::compare_all,
+    without_excluded,
 };
 
 use super::journal::{self, Answer, RunFiles};
@@ -52,6 +58,10 @@ pub struct ScoreOrder<'a> {
     pub split: &'a str,
     /// The queries that count, by id; judged queries beside these are left out.
     pub queries: &'a [String],
+    /// Documents that do not count for a query; they are taken out of its rankings.
+    pub excluded: &'a Excluded,
+    /// Depth of rankings without them.
+    pub k: u32,
     /// Row names in order.
     pub systems: &'a [String],
     /// Seeds of every row.
@@ -99,6 +109,12 @@ pub fn score(order: &ScoreOrder<'_>) -> Result<Scored, Failure> {
     if answered < judgements.len() as u64 {
         notes
             .push(format!("A judged query without a ranking counts 0; the shortest run answers {answered}."));
+    }
+    let excluded = order.queries.iter().filter(|query| order.excluded.contains_key(*query)).count();
+    if excluded != 0 {
+        notes.push(format!(
+            "Documents that the set excludes are left out of the rankings of {excluded} queries."
+        ));
     }
     if rows.iter().any(|row| 0 < row.degraded) {
         notes.push("Degraded: the strategy failed and the plain hybrid ranking stands in.".to_owned());
@@ -162,8 +178,8 @@ fn score_system(
         let files = RunFiles::new(order.folder, system, *seed);
         let (_, mut journal) = journal::read(&files.journal)?;
         journal.retain(|query, _| judgements.contains_key(query));
-        let evaluation =
-            evaluate(judgements, &read_run(&files.trec)?, &all_measures, order.relevance_threshold);
+        let run = without_excluded(read_run(&files.trec)?, order.excluded, order.k as usize);
+        let evaluation = evaluate(judgements, &run, &all_measures, order.relevance_threshold);
         means.push(evaluation.means());
         ndcg_sums.iter_mut().zip(evaluation.column(0)).for_each(|(sum, value)| *sum += value);
         queries = queries.min(journal.len() as u64);
@@ -193,7 +209,7 @@ fn score_system(
         degraded: answers.iter().filter(|answer| answer.degraded.is_some()).count() as u64,
         seeds: order.seeds.to_vec(),
         against_control: None,
-        behaviour: described(&answers, judgements, order.relevance_threshold),
+        behaviour: described(&answers, judgements, order),
     };
     let seeds = order.seeds.len() as f64;
     Ok(ScoredSystem {
@@ -234,22 +250,31 @@ fn push_line(
 }
 
 /// Behaviour of the searches that took more than one turn, if any did.
-fn described(answers: &[Answer], judgements: &Judgements, threshold: i32) -> Option<behaviour::Behaviour> {
-    let ungraded = BTreeMap::new();
+fn described(
+    answers: &[Answer],
+    judgements: &Judgements,
+    order: &ScoreOrder<'_>,
+) -> Option<behaviour::Behaviour> {
+    let (ungraded, none) = (BTreeMap::new(), BTreeSet::new());
     let episodes: Vec<Episode> = answers
         .iter()
         .filter(|answer| !answer.path.is_empty())
         .map(|answer| {
             let grades = judgements.get(&answer.query).unwrap_or(&ungraded);
+            let excluded = order.excluded.get(&answer.query).unwrap_or(&none);
             let turns = answer.path.iter().map(|turn| {
                 // Ids in rank order, as a ranking whose scores say just that.
                 let ranking: Vec<_> = turn
                     .hits
                     .iter()
+                    .filter(|id| !excluded.contains(*id))
                     .enumerate()
                     .map(|(place, id)| orion_eval::RankedDocument { id: id.clone(), score: -(place as f32) })
                     .collect();
-                Turn { query: turn.query.clone(), best_rank: best_rank(&ranking, grades, threshold) }
+                Turn {
+                    query: turn.query.clone(),
+                    best_rank: best_rank(&ranking, grades, order.relevance_threshold),
+                }
             });
             Episode { turns: turns.collect(), confidence: answer.confidence }
         })

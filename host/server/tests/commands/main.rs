@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod data;
+mod import;
 
 use clap::CommandFactory;
 use common::Sandbox;
@@ -88,7 +89,7 @@ fn the_short_help() {
           eval        Measure strategies on a judged collection: Table A
           plot        Draw the tables of earlier evaluations: quality, behaviour turn by turn
           strategies  List strategies with their parameters
-          data        Get judged sets from their public homes
+          data        Get judged sets from their public homes, or bring in ones of other layouts
           models      Get and locate the dense encoder
           plugin      Test, run, replay and time strategies from component files
           policy      Hold a policy checkpoint against recorded numbers
@@ -171,7 +172,7 @@ fn errors_say_what_and_hint_what_to_do() {
         error: opening `nowhere/corpus.jsonl`
           caused by: No such file or directory (os error 2)
 
-        hint: a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout)
+        hint: a data folder holds `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv` (BEIR layout); `orion data fetch NAME --archive FILE.zip` unpacks one, `orion data import` brings in other layouts
     "#]],
     );
     check_error(
