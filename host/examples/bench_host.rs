@@ -85,7 +85,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let search = |k: u32, behaviour: &str| {
         let options = vec![("behaviour".to_owned(), behaviour.to_owned())];
         let request = Request { options, ..Request::new("a query of some words", k) };
-        runtime.block_on(cached.search(&strategy, request, &services, &limits, CancelToken::new()))
+        runtime.block_on(cached.search(&strategy, request, &services, &limits, CancelToken::new(), None))
     };
     measure("search-that-gives-up-at-once", 10_000, || drop(search(10, "give_up")));
     measure("search-with-one-retrieval", 10_000, || assert_eq!(search(10, "polite").degraded, None));
