@@ -104,7 +104,10 @@ fn duplicates_of_siblings_and_ancestors_are_not_retrieved() {
 fn the_same_query_for_another_retriever_is_no_duplicate() {
     let both = [("ice on coils", Some(Retriever::Lexical)), ("ice on coils", Some(Retriever::Dense))];
     let mut host = world().proposes_with("why do heat pumps freeze", &both);
-    run(&mut host, &Request::new("why do heat pumps freeze", 10, 7).with("turns", 1));
+    run(
+        &mut host,
+        &Request::new("why do heat pumps freeze", 10, 7).with("turns", 1).with("retriever", "policy"),
+    );
     assert_eq!(host.searched(), ["why do heat pumps freeze", "ice on coils", "ice on coils"]);
 }
 
