@@ -156,7 +156,7 @@ pub fn best_rank(
 }
 
 /// One ranking as grades in rank order (`None`: not judged), beside what there was to find.
-struct JudgedRanking {
+pub(crate) struct JudgedRanking {
     grades: Vec<Option<i32>>,
     /// All positive grades of the query, descending.
     ideal: Vec<i32>,
@@ -165,7 +165,7 @@ struct JudgedRanking {
 }
 
 impl JudgedRanking {
-    fn new(ranking: &[RankedDocument], judged: &BTreeMap<String, i32>, threshold: i32) -> Self {
+    pub(crate) fn new(ranking: &[RankedDocument], judged: &BTreeMap<String, i32>, threshold: i32) -> Self {
         let grades = trec_order(ranking).into_iter().map(|id| judged.get(id).copied()).collect();
         let mut ideal: Vec<i32> = judged.values().copied().filter(|grade| 0 < *grade).collect();
         ideal.sort_unstable_by(|a, b| b.cmp(a));
@@ -173,7 +173,7 @@ impl JudgedRanking {
         Self { grades, ideal, relevant, threshold }
     }
 
-    fn value(&self, measure: Measure) -> f64 {
+    pub(crate) fn value(&self, measure: Measure) -> f64 {
         match measure {
             Measure::AveragePrecision => self.average_precision(),
             Measure::ReciprocalRank => {

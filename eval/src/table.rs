@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{behaviour::Behaviour, significance::Comparison};
+use crate::{behaviour::Behaviour, layout, significance::Comparison};
 
 /// Below this corrected p a difference is marked.
 pub const SIGNIFICANCE_LEVEL: f64 = 0.05;
@@ -81,45 +81,14 @@ const HEADINGS: [&str; 9] = [
 impl TableA {
     /// Aligned plain text; no colour, no line longer than the longest name asks for.
     pub fn to_text(&self) -> String {
-        let cells = self.cells();
-        let widths: Vec<usize> = (0..HEADINGS.len())
-            .map(|column| {
-                let widest = cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-                widest.max(HEADINGS[column].chars().count())
-            })
-            .collect();
-        let line = |row: &[String]| {
-            let padded: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .enumerate()
-                .map(
-                    |(column, (cell, width))| {
-                        if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                    },
-                )
-                .collect();
-            format!("{}\n", padded.join("  ").trim_end())
-        };
-        let headings: Vec<String> = HEADINGS.iter().map(|heading| (*heading).to_owned()).collect();
-        let mut text = format!("{}\n\n", self.title());
-        text.push_str(&line(&headings));
-        let rule: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
-        text.push_str(&line(&rule));
-        cells.iter().for_each(|row| text.push_str(&line(row)));
+        let mut text = format!("{}\n\n{}", self.title(), layout::aligned(&HEADINGS, &self.cells()));
         self.push_footer(&mut text);
         text
     }
 
     /// A Markdown table with the same cells.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("**{}**\n\n| {} |\n", self.title(), HEADINGS.join(" | "));
-        let rule: Vec<&str> =
-            (0..HEADINGS.len()).map(|column| if column == 0 { "---" } else { "---:" }).collect();
-        text.push_str(&format!("| {} |\n", rule.join(" | ")));
-        for row in self.cells() {
-            text.push_str(&format!("| {} |\n", row.join(" | ")));
-        }
+        let mut text = format!("**{}**\n\n{}", self.title(), layout::markdown(&HEADINGS, &self.cells()));
         self.push_footer(&mut text);
         text
     }
@@ -153,6 +122,15 @@ impl TableA {
     }
 }
 
+/// The sign after a number that differs from its control's.
+pub(crate) fn mark(comparison: Option<Comparison>) -> &'static str {
+    match comparison {
+        Some(c) if c.p_holm < SIGNIFICANCE_LEVEL && 0.0 < c.difference => " ▲",
+        Some(c) if c.p_holm < SIGNIFICANCE_LEVEL => " ▼",
+        _ => "",
+    }
+}
+
 fn behaviour_note(system: &str, behaviour: &Behaviour) -> String {
     let turns: Vec<String> =
         behaviour.turn_wise_success.iter().map(|share| format!("{:.0}", share * 100.0)).collect();
@@ -180,11 +158,7 @@ impl TableRow {
         if 0.0 < self.ndcg_10_spread {
             ndcg.push_str(&format!(" ±{:.4}", self.ndcg_10_spread / 2.0));
         }
-        ndcg.push_str(match self.against_control {
-            Some(c) if c.p_holm < SIGNIFICANCE_LEVEL && 0.0 < c.difference => " ▲",
-            Some(c) if c.p_holm < SIGNIFICANCE_LEVEL => " ▼",
-            _ => "",
-        });
+        ndcg.push_str(mark(self.against_control));
         let mut system = self.system.clone();
         if 0 < self.degraded {
             system.push_str(&format!(" ({} degraded)", self.degraded));

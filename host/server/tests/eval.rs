@@ -213,3 +213,41 @@ fn the_control_is_marked_and_may_come_from_another_split() {
     assert_eq!(absent.code, 2);
     assert!(absent.stderr.contains("hint: add it: --strategy dense,lexical"), "{}", absent.stderr);
 }
+
+/// One look a query: the oracle stops at it or keeps it, so both tables agree; and the searches are the same bytes.
+#[test]
+fn the_papers_protocol_is_read_off_the_same_searches() {
+    let sandbox = Sandbox::new();
+    let data = corpus();
+    let common = [
+        "eval",
+        "--data",
+        &data,
+        "--split",
+        "dev",
+        "--strategy",
+        "lexical",
+        "--limit-queries",
+        "8",
+        "--json",
+    ];
+    let honest = table(&sandbox.answered(&[&common[..], &["--out", "honest"]].concat()));
+    let stopped = table(&sandbox.answered(&[&common[..], &["--out", "paper", "--paper-protocol"]].concat()));
+    let (honest_row, row) = (&honest["rows"][0], &stopped["rows"][0]);
+    assert_eq!(row["ndcg_10"], honest_row["ndcg_10"]);
+    assert_eq!(row["honest_ndcg_10"], honest_row["ndcg_10"]);
+    assert_eq!(row["success_10"], honest_row["success_10"]);
+    assert_eq!((row["turns"].as_f64(), row["looks"].as_f64()), (Some(1.0), Some(1.0)));
+    assert!(row["ndcg_10_of_retrieved"].as_f64() >= row["ndcg_10"].as_f64());
+    let (honest_runs, paper_runs) =
+        (files(&sandbox.path().join("honest"), "trec"), files(&sandbox.path().join("paper"), "trec"));
+    assert_eq!(honest_runs, paper_runs);
+    assert!(sandbox.path().join("paper/table-b.md").exists());
+
+    let refused = sandbox.run(
+        &[&common[..9], &["--strategy", "blind", "--param", "retriever=hybrid", "--paper-protocol"]].concat(),
+    );
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("expected `dense`, got `hybrid`"), "{said}");
+}

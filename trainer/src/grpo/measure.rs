@@ -98,6 +98,9 @@ pub struct DevMeasures {
     pub reward: f64,
     /// Mean rank of the best judged document at the first turn.
     pub first_rank: f64,
+    /// Mean reciprocal rank of that document.
+    #[serde(default)]
+    pub first_reciprocal_rank: f64,
     /// The same at the best turn.
     pub best_rank: f64,
     /// Mean turns of an episode.
@@ -123,12 +126,14 @@ pub fn dev(
     let of =
         |task: usize| groups.iter().filter(move |group| group.task == task).map(|group| &group.members[0]);
     let played: Vec<usize> = (0..tasks.len()).filter(|task| of(*task).next().is_some()).collect();
-    let first = |task: &usize| of(*task).next().map_or(grounds.documents(), |member| member.found.rank);
-    let best = |task: &usize| of(*task).map(|member| member.found.rank).min().unwrap_or(grounds.documents());
+    let worst = |task: &usize| grounds.documents(&tasks[*task]);
+    let first = |task: &usize| of(*task).next().map_or(worst(task), |member| member.found.rank);
+    let best = |task: &usize| of(*task).map(|member| member.found.rank).min().unwrap_or(worst(task));
     Ok(DevMeasures {
         queries: played.len(),
         reward: mean(played.iter().map(|task| mean(of(*task).map(|member| f64::from(member.reward))))),
         first_rank: mean(played.iter().map(|task| first(task) as f64)),
+        first_reciprocal_rank: mean(played.iter().map(|task| 1.0 / first(task) as f64)),
         best_rank: mean(played.iter().map(|task| best(task) as f64)),
         turns: groups.len() as f64 / played.len().max(1) as f64,
         repeats: signals(&groups, 0.0).repeats,

@@ -70,10 +70,10 @@ pub fn roll_out(
     settings: &RolloutSettings,
     seed: u64,
 ) -> Result<Vec<Group>> {
-    if settings.look_up == LookUp::Chosen && !policy.format().spec().retriever_choice {
+    if settings.look_up != LookUp::Dense && !policy.format().spec().retriever_choice {
         return Err(TrainError::Setting {
             name: "rollout.look_up",
-            expected: "a policy that chooses retrievers, for `chosen`".into(),
+            expected: "a policy that chooses retrievers, for all but `dense`".into(),
             got: "one that does not".into(),
         });
     }

@@ -18,6 +18,9 @@ pub enum LookUp {
     Dense,
     /// The one that the candidate chose: not the paper's setting.
     Chosen,
+    /// The one that the candidate chose; the target's rank is that in its ranking and the user's own query's, fused evenly.
+    /// So the reward is for what a query adds to the plain ranking, which `beam` always has. Not the paper's setting.
+    Beside,
 }
 
 /// Which cosine the reward sees.

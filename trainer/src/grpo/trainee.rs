@@ -47,7 +47,7 @@ pub(super) struct UpdateMetric {
 pub(super) struct State {
     settings: GrpoSettings,
     reference_sha256: String,
-    /// Of the training queries with their targets, and of the number of documents.
+    /// Of the training queries with their targets, and of the number of documents of each collection.
     tasks_sha256: String,
     pub(super) monitor: Monitor,
 }
@@ -61,7 +61,7 @@ fn hex(digest: Sha256) -> String {
 
 fn fingerprint_of_tasks(job: &Job<'_>) -> String {
     let mut digest = Sha256::new();
-    digest.update(job.grounds.documents().to_le_bytes());
+    job.grounds.sizes().for_each(|documents| digest.update(documents.to_le_bytes()));
     for task in job.train {
         for text in [&task.id, &task.text].into_iter().chain(&task.targets) {
             digest.update((text.len() as u64).to_le_bytes());
@@ -180,7 +180,7 @@ impl Trainee {
                 .into_iter()
                 .filter_map(|retriever| job.format.tokenizer().special(retriever.marker()))
                 .collect(),
-            LookUp::Chosen => Vec::new(),
+            LookUp::Chosen | LookUp::Beside => Vec::new(),
         };
         let (mut samples, served): (Vec<Sample>, Vec<Vec<f32>>) =
             rollout::samples(groups, &ignored)?.into_iter().unzip();

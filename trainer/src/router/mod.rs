@@ -122,7 +122,7 @@ pub fn command(arguments: &RouterArguments) -> Result<()> {
     for &set in &arguments.sets {
         let collection = Collection::open(set, &arguments.places, size, Some(encoder.clone()))?;
         let (train, held_out) =
-            (tasks(&collection.source, Part::Train), tasks(&collection.source, Part::HeldOut));
+            (tasks(0, &collection.source, Part::Train), tasks(0, &collection.source, Part::HeldOut));
         let bar = terminal::bar(&format!("looking up {}", set.name()), train.len() + held_out.len());
         let look = |tasks: &[Task], weight: f64| -> Result<Vec<Example>> {
             let look_one = |task| {

@@ -112,7 +112,7 @@ fn rollout_settings() -> RolloutSettings {
 
 fn play(folder: &Path, settings: &RolloutSettings, seed: u64) -> (Policy, Vec<Task>, Vec<Group>) {
     let policy = Policy::load(&PolicySource::Folder(folder.to_owned()), &PolicyOptions::default()).unwrap();
-    let train = tasks(&tiny::source(), Part::Train);
+    let train = tasks(0, &tiny::source(), Part::Train);
     let groups = roll_out(&policy, tiny::grounds(), &train[..3], settings, seed).unwrap();
     (policy, train, groups)
 }
@@ -140,7 +140,7 @@ fn the_best_of_each_group_leads_the_next_turn() {
     assert_eq!(play(folder.path(), &settings, 9).2, groups);
     assert_ne!(play(folder.path(), &settings, 10).2, groups);
     // Every document is within the first of all: episodes end after a turn.
-    let documents = tiny::grounds().documents();
+    let documents = tiny::grounds().documents(&tasks(0, &tiny::source(), Part::Train)[0]);
     let short = RolloutSettings { stop_at_rank: documents, ..settings };
     assert_eq!(play(folder.path(), &short, 9).2.len(), 3);
 }
@@ -148,7 +148,7 @@ fn the_best_of_each_group_leads_the_next_turn() {
 #[test]
 fn rewards_come_from_the_judged_document() {
     let source = tiny::source();
-    let train = tasks(&source, Part::Train);
+    let train = tasks(0, &source, Part::Train);
     let task = &train[0];
     let target = source.documents.iter().find(|document| task.targets.contains(&document.id)).unwrap();
     let grounds = tiny::grounds();
@@ -164,7 +164,16 @@ fn rewards_come_from_the_judged_document() {
     }
     // A lexical ranking without the target counts as the last rank.
     let settings = RolloutSettings { look_up: LookUp::Chosen, ..rollout_settings() };
-    assert_eq!(grounds.look_up(&queries, &settings).unwrap()[1].rank, grounds.documents());
+    assert_eq!(grounds.look_up(&queries, &settings).unwrap()[1].rank, grounds.documents(task));
+    // Beside the user's own query, a lexical look-up that finds nothing leaves the plain ranking; a good one moves it up.
+    let beside = RolloutSettings { look_up: LookUp::Beside, ..rollout_settings() };
+    let own = (task, task.text.as_str(), Some(Retriever::Hybrid));
+    let plain =
+        grounds.look_up(&[own], &RolloutSettings { look_up: LookUp::Chosen, ..beside.clone() }).unwrap();
+    let added = grounds.look_up(&[queries[0], queries[1], own], &beside).unwrap();
+    assert_eq!((added[1].rank, added[2].rank), (plain[0].rank, plain[0].rank));
+    assert_eq!(added[0].rank, 1);
+    assert!(added[1].snippets.is_empty(), "the policy reads what its own query found");
     // The first hit's cosine does not ask whether it is the right one.
     let naive = RolloutSettings { similarity: Similarity::FirstHit, ..rollout_settings() };
     let other = source.documents.iter().find(|document| !task.targets.contains(&document.id)).unwrap();
@@ -283,7 +292,7 @@ fn settings() -> GrpoSettings {
 
 /// A run over the tiny collection; everything but the model is the same each time.
 fn train(policy: &Path, out: &Path, settings: &GrpoSettings, resume: bool) -> Result<Weights, TrainError> {
-    train_on(tasks(&tiny::source(), Part::Train), policy, out, settings, resume)
+    train_on(tasks(0, &tiny::source(), Part::Train), policy, out, settings, resume)
 }
 
 fn train_on(
@@ -293,7 +302,7 @@ fn train_on(
     settings: &GrpoSettings,
     resume: bool,
 ) -> Result<Weights, TrainError> {
-    let held_out = tasks(&tiny::source(), Part::HeldOut);
+    let held_out = tasks(0, &tiny::source(), Part::HeldOut);
     let model = load_model(policy).unwrap();
     let format = orion_policy::TrajectoryFormat::load(policy, model.config()).unwrap();
     let reference = load_frozen(policy).unwrap();
@@ -361,7 +370,7 @@ fn a_run_that_was_killed_at_any_step_ends_like_one_that_was_not() {
     assert!(train(&policy, &whole, &settings(), false).is_err());
     let other = GrpoSettings { seed: 5, ..settings() };
     assert!(train(&policy, &whole, &other, true).unwrap_err().to_string().contains("settings"));
-    let fewer = tasks(&tiny::source(), Part::Train).split_off(1);
+    let fewer = tasks(0, &tiny::source(), Part::Train).split_off(1);
     let error = train_on(fewer, &policy, &whole, &settings(), true).unwrap_err();
     assert!(error.to_string().contains("training queries"), "{error}");
 }
@@ -479,7 +488,7 @@ fn a_run_that_collapses_stops_and_keeps_its_last_good_checkpoint() {
 #[test]
 fn only_train_queries_are_learned_from() {
     let source = tiny::source();
-    let (train, held_out) = (tasks(&source, Part::Train), tasks(&source, Part::HeldOut));
+    let (train, held_out) = (tasks(0, &source, Part::Train), tasks(0, &source, Part::HeldOut));
     assert!(!train.is_empty() && !held_out.is_empty());
     for task in &train {
         let part = source.queries.iter().find(|(query, _)| query.id == task.id).map(|(_, part)| *part);

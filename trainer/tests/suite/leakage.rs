@@ -45,7 +45,7 @@ fn reinforcement_sees_neither_test_nor_held_out_queries() {
     let Some(sources) = read() else { return };
     for (folder, source) in &sources {
         let plain = |part: Part| -> BTreeSet<String> {
-            tasks(source, part).iter().map(|task| words(&task.text).join(" ")).collect()
+            tasks(0, source, part).iter().map(|task| words(&task.text).join(" ")).collect()
         };
         let (train, held_out, test) = (plain(Part::Train), plain(Part::HeldOut), texts(folder, "test"));
         assert!(train.len() > 50 && held_out.len() > 20, "{}", folder.display());

@@ -63,6 +63,6 @@ pub(crate) fn grounds() -> &'static Grounds {
     GROUNDS.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap().keep().join("index");
         let searcher = open_index(&source(), &folder, Some(embedder()), None).unwrap();
-        Grounds::new(searcher, "reward").unwrap()
+        Grounds::new(vec![searcher], "reward").unwrap()
     })
 }

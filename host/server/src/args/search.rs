@@ -107,7 +107,7 @@ pub struct PlotArgs {
     long_about = "Measure strategies on a judged collection.\n\nFirst every strategy answers every query of the split \
                   and writes its rankings, without a look at any judgement; then the rankings are scored: Table A. An \
                   interrupted evaluation goes on where it stopped.",
-    after_help = "Examples:\n  orion eval --data data/scifact --split test --strategy lexical,dense,hybrid,rm3,blind,beam\n  orion eval --data data/scifact --split dev --strategy hybrid,beam,beam@untrained --seeds 1,2,3 --control hybrid\n  orion eval --data data/nfcorpus --strategy hybrid --limit-queries 50 --floor ndcg_cut_10=0.3 --json"
+    after_help = "Examples:\n  orion eval --data data/scifact --split test --strategy lexical,dense,hybrid,rm3,blind,beam\n  orion eval --data data/scifact --split dev --strategy hybrid,beam,beam@untrained --seeds 1,2,3 --control hybrid\n  orion eval --data data/nfcorpus --strategy hybrid --limit-queries 50 --floor ndcg_cut_10=0.3 --json\n  orion eval --data data/scifact --strategy dense,blind,beam,beam@untrained --paper-protocol --out runs/scifact-paper"
 )]
 pub struct EvalArgs {
     /// Folder in BEIR layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv
@@ -154,13 +154,17 @@ pub struct EvalArgs {
     /// Score the rankings that are there
     #[arg(long)]
     pub score_only: bool,
+    /// Print Table B: look up by vectors alone, and let the judgements end each search at its first success, as the
+    /// paper's protocol does. No user gets these numbers
+    #[arg(long, conflicts_with = "floor")]
+    pub paper_protocol: bool,
     /// Exit with status 1 unless every row reaches this mean, such as `ndcg_cut_10=0.7`
     #[arg(long, value_name = "MEASURE=VALUE")]
     pub floor: Vec<String>,
     /// Lowest grade that binary measures count [default: 2 for msmarco-dl sets, else 1]
     #[arg(long, value_name = "GRADE")]
     pub relevance_threshold: Option<i32>,
-    /// Print Table A as Markdown
+    /// Print the table as Markdown
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
     /// Parameters of the strategies; one that a strategy does not have is passed over for it.

@@ -1,4 +1,4 @@
-//! `orion eval`: rankings first, without judgements; then their scores: Table A.
+//! `orion eval`: rankings first, without judgements; then their scores: Table A, or Table B.
 
 use std::{
     collections::BTreeSet,
@@ -8,11 +8,12 @@ use std::{
     sync::Arc,
 };
 
-use orion_eval::{Dataset, Excluded, Measure, Query, TableA};
+use orion_eval::{Dataset, Excluded, Measure, Query, TableA, TableB};
 use orion_host::{
     Limits, Strategy,
     index::{Index, IndexSettings, JsonLines},
 };
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{Session, doctor::warn_of_slow_processor};
@@ -22,12 +23,17 @@ use crate::{
     args::EvalArgs,
     engine::{Engine, WithoutEncoder},
     evaluation::{
+        oracle_stop::score_with_oracle,
         runs::{RunOrder, System, run_system},
         score::{ScoreOrder, Scored, best_control, score},
     },
     failure::{Explain, Failure},
     meant::{PolicyChoice, StrategyChoice, floors, limits, share_options, strategy_options},
 };
+
+/// The parameter that says where a strategy looks queries up, and its value for vectors alone.
+const RETRIEVER: &str = "retriever";
+const DENSE: &str = "dense";
 
 /// What was asked for, checked before anything slow begins.
 struct Order<'a> {
@@ -52,8 +58,7 @@ pub(super) fn run(args: &EvalArgs, session: &Session) -> Result<Verdict, Failure
             return print_folder(&order.folder, session);
         }
     }
-    let scored = score_runs(&order)?;
-    print_table(&scored.table, args, session)?;
+    let scored = score_runs(&order, session)?;
     session
         .terminal
         .say(&format!("run files, tables and per-query numbers are in {}", order.folder.display()));
@@ -114,7 +119,10 @@ fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
     let strategies: Vec<Arc<Strategy>> =
         order.choices.iter().map(|choice| engine.strategy(&choice.name)).collect::<Result<_, _>>()?;
     let borrowed: Vec<&Strategy> = strategies.iter().map(Arc::as_ref).collect();
-    let options = share_options(&borrowed, &strategy_options(&order.args.strategy_args)?)?;
+    let mut options = share_options(&borrowed, &strategy_options(&order.args.strategy_args)?)?;
+    if order.args.paper_protocol {
+        borrowed.iter().zip(&mut options).try_for_each(|(strategy, own)| look_up_densely(strategy, own))?;
+    }
     engine.warn_without_encoder()?;
     let collection = collection_identity(&order.dataset)?;
     let index = open_collection(&engine, order, &collection, session)?;
@@ -155,6 +163,24 @@ fn make_runs(order: &Order<'_>, session: &Session) -> Result<(), Failure> {
             policy: policy.map_or("none".to_owned(), |policy| policy.identity),
         };
         run_system(&run_order, &system, terminal)?;
+    }
+    Ok(())
+}
+
+/// The paper searches by vectors alone.
+fn look_up_densely(strategy: &Strategy, options: &mut Vec<(String, String)>) -> Result<(), Failure> {
+    if !strategy.description().parameters.iter().any(|parameter| parameter.name == RETRIEVER) {
+        return Ok(());
+    }
+    match options.iter().find(|(name, _)| name == RETRIEVER) {
+        None => options.push((RETRIEVER.to_owned(), DENSE.to_owned())),
+        Some((_, value)) if value == DENSE => {}
+        Some((_, value)) => {
+            return Err(Failure::new(format!(
+                "giving strategies `--param {RETRIEVER}={value}` with --paper-protocol: expected `{DENSE}`, got `{value}`"
+            ))
+            .hint("the paper searches by vectors alone; leave the parameter out"));
+        }
     }
     Ok(())
 }
@@ -220,11 +246,12 @@ fn index_collection(
     Ok(())
 }
 
-fn score_runs(order: &Order<'_>) -> Result<Scored, Failure> {
+/// Scores what is there and prints the table that was asked for.
+fn score_runs(order: &Order<'_>, session: &Session) -> Result<Scored, Failure> {
     let ids: Vec<String> = order.queries.iter().map(|query| query.id.clone()).collect();
     let labels: Vec<String> = order.choices.iter().map(|choice| choice.label.clone()).collect();
     let further: Vec<Measure> = order.floors.iter().map(|(measure, _)| *measure).collect();
-    score(&ScoreOrder {
+    let score_order = ScoreOrder {
         dataset: &order.dataset,
         split: &order.args.split,
         queries: &ids,
@@ -239,16 +266,30 @@ fn score_runs(order: &Order<'_>) -> Result<Scored, Failure> {
             .relevance_threshold
             .unwrap_or_else(|| order.dataset.relevance_threshold()),
         further: &further,
-    })
+    };
+    let scored = score(&score_order)?;
+    if order.args.paper_protocol {
+        let table = score_with_oracle(&score_order, &scored.table)?;
+        print_table(&table, TableB::to_text, TableB::to_markdown, order.args, session)?;
+    } else {
+        print_table(&scored.table, TableA::to_text, TableA::to_markdown, order.args, session)?;
+    }
+    Ok(scored)
 }
 
-fn print_table(table: &TableA, args: &EvalArgs, session: &Session) -> Result<(), Failure> {
+fn print_table<T: Serialize>(
+    table: &T,
+    to_text: fn(&T) -> String,
+    to_markdown: fn(&T) -> String,
+    args: &EvalArgs,
+    session: &Session,
+) -> Result<(), Failure> {
     if session.terminal.json {
         session.terminal.print_json(table)
     } else if args.markdown {
-        session.terminal.print(&table.to_markdown())
+        session.terminal.print(&to_markdown(table))
     } else {
-        session.terminal.print(&table.to_text())
+        session.terminal.print(&to_text(table))
     }
 }
 

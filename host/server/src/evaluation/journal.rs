@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use orion_eval::{RankedDocument, Run};
+use orion_eval::{Look, RankedDocument, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Explain, Failure};
@@ -68,6 +68,9 @@ pub struct Answer {
     pub milliseconds: f64,
     /// The turns that led to the first chosen leaf of the tree.
     pub path: Vec<TakenTurn>,
+    /// The first hits of every branch; empty for a strategy that keeps no tree, `None` in journals of before.
+    #[serde(default)]
+    pub looks: Option<Vec<Look>>,
 }
 
 /// Files of one system and seed in a folder.
@@ -246,6 +249,7 @@ mod tests {
             tokens_decoded: 0,
             milliseconds: 1.5,
             path: Vec::new(),
+            looks: None,
         }
     }
 

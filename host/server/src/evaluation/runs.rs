@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use orion_eval::{Excluded, Query, run::write_run};
+use orion_eval::{Excluded, Look, Query, oracle::STOP_RANK, run::write_run};
 use orion_host::{
     Branch, CancelToken, Host, Limits, MAX_RESULTS, Outcome, Request, SearchTrace, Services, Strategy,
 };
@@ -83,9 +83,11 @@ fn run_seed(order: &RunOrder<'_>, system: &System, seed: u64, terminal: &Termina
     }
     let bar = terminal.bar(&format!("{} (seed {seed})", system.label), order.queries.len() as u64, "queries");
     bar.set_position((order.queries.len() - open.len()) as u64);
+    let none = BTreeSet::new();
     for query in open {
         let outcome = search(order, system, query, seed);
-        journal.push(answer(&query.id, outcome))?;
+        let excluded = order.excluded.get(&query.id).unwrap_or(&none);
+        journal.push(answer(&query.id, excluded, outcome))?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -110,10 +112,11 @@ fn search(order: &RunOrder<'_>, system: &System, query: &Query, seed: u64) -> Ou
     order.host.search_blocking(&system.strategy, request, &system.services, order.limits, CancelToken::new())
 }
 
-fn answer(query: &str, outcome: Outcome) -> Answer {
+fn answer(query: &str, excluded: &BTreeSet<String>, outcome: Outcome) -> Answer {
     Answer {
         query: query.to_owned(),
         path: path_to_answer(&outcome.trace),
+        looks: Some(outcome.trace.branches.iter().map(|branch| look(branch, excluded)).collect()),
         ranking: outcome.ranking.into_iter().map(|hit| (hit.id, hit.score)).collect(),
         confidence: outcome.confidence,
         degraded: outcome.degraded.map(|degraded| degraded.to_string()),
@@ -122,6 +125,11 @@ fn answer(query: &str, outcome: Outcome) -> Answer {
         tokens_decoded: outcome.cost.tokens_decoded,
         milliseconds: outcome.cost.total_ms,
     }
+}
+
+fn look(branch: &Branch, excluded: &BTreeSet<String>) -> Look {
+    let counting = branch.hits.iter().filter(|hit| !excluded.contains(&hit.id));
+    Look { turn: branch.turn, hits: counting.take(STOP_RANK).map(|hit| hit.id.clone()).collect() }
 }
 
 /// The turns from the root to the deepest chosen branch, the lowest-numbered of several: what behaviour measures

@@ -15,7 +15,7 @@ use orion_eval::{
     behaviour::{self, Episode, Turn},
     measures::{best_rank, evaluate, mean},
     run::read_run,
-    significance::compare_all,
+    significance::{Comparison, compare_all},
     without_excluded,
 };
 
@@ -87,8 +87,7 @@ pub struct Scored {
 
 /// Scores all systems and writes `table.json`, `table.md` and `per-query.tsv` beside the run files.
 pub fn score(order: &ScoreOrder<'_>) -> Result<Scored, Failure> {
-    let mut judgements = order.dataset.judgements(order.split)?;
-    judgements.retain(|query, _| order.queries.binary_search(query).is_ok());
+    let judgements = judgements(order)?;
     let mut per_query = String::from(
         "system\tseed\tquery\tndcg_cut_10\tsuccess_10\trecall_100\trecip_rank\tretrievals\ttokens_prefilled\ttokens_decoded\tmilliseconds\tdegraded\n",
     );
@@ -102,7 +101,9 @@ pub fn score(order: &ScoreOrder<'_>) -> Result<Scored, Failure> {
         further.push(scored.further);
     }
     if let Some(control) = order.control {
-        mark_against(&mut rows, &columns, control)?;
+        let names: Vec<&str> = rows.iter().map(|row| row.system.as_str()).collect();
+        let comparisons = against(&names, &columns, control)?;
+        rows.iter_mut().zip(comparisons).for_each(|(row, comparison)| row.against_control = comparison);
     }
     let mut notes = Vec::new();
     let answered = rows.iter().map(|row| row.queries).min().unwrap_or(0);
@@ -135,6 +136,13 @@ pub fn score(order: &ScoreOrder<'_>) -> Result<Scored, Failure> {
     Ok(Scored { table, further })
 }
 
+/// The judgements of the queries that count.
+pub(super) fn judgements(order: &ScoreOrder<'_>) -> Result<Judgements, Failure> {
+    let mut judgements = order.dataset.judgements(order.split)?;
+    judgements.retain(|query, _| order.queries.binary_search(query).is_ok());
+    Ok(judgements)
+}
+
 /// The row with the best nDCG@10 among the controls of an earlier table.
 pub fn best_control(folder: &Path) -> Result<String, Failure> {
     let path = folder.join(TABLE_FILE);
@@ -152,7 +160,7 @@ pub fn best_control(folder: &Path) -> Result<String, Failure> {
     })
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).attempt(format!("writing `{}`", path.display()))
 }
 
@@ -283,17 +291,20 @@ fn described(
     is_multi_turn.then(|| behaviour::describe(&episodes, SUCCESS_CUT))
 }
 
-fn mark_against(rows: &mut [TableRow], columns: &[Vec<f64>], control: &str) -> Result<(), Failure> {
-    let Some(control_row) = rows.iter().position(|row| row.system == control) else {
-        let names: Vec<&str> = rows.iter().map(|row| row.system.as_str()).collect();
+/// Each row's column against the control's; `None` for the control itself.
+pub(super) fn against(
+    names: &[&str],
+    columns: &[Vec<f64>],
+    control: &str,
+) -> Result<Vec<Option<Comparison>>, Failure> {
+    let Some(control_row) = names.iter().position(|name| *name == control) else {
         return Err(Failure::new(format!("comparing with control `{control}`: it is not in the table"))
             .hint(format!("the rows are {}", names.join(", "))));
     };
-    let others: Vec<usize> = (0..rows.len()).filter(|row| *row != control_row).collect();
-    let other_columns: Vec<Vec<f64>> = others.iter().map(|row| columns[*row].clone()).collect();
-    let comparisons = compare_all(&other_columns, &columns[control_row], TEST_SEED);
-    for (row, comparison) in others.into_iter().zip(comparisons) {
-        rows[row].against_control = Some(comparison);
-    }
-    Ok(())
+    let others: Vec<Vec<f64>> =
+        (0..names.len()).filter(|row| *row != control_row).map(|row| columns[row].clone()).collect();
+    let mut comparisons: Vec<Option<Comparison>> =
+        compare_all(&others, &columns[control_row], TEST_SEED).into_iter().map(Some).collect();
+    comparisons.insert(control_row, None);
+    Ok(comparisons)
 }
