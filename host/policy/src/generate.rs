@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::cuda::{AllowedOnDevice, Asked};
 use crate::format::{Retriever, TrajectoryFormat};
-use crate::grounding::{Place, Words};
+use crate::grounding::{Walk, Words};
 use crate::random::Random;
 use crate::sampling::{Allowed, Choice, LogSoftmax, pick};
 use crate::session::FedToken;
@@ -80,8 +80,7 @@ pub(crate) struct Generation {
     query: Vec<u32>,
     pub(crate) retriever: Option<Retriever>,
     /// What a grounded query may be made of, and how far it is.
-    words: Option<Arc<Words>>,
-    place: Place,
+    walk: Option<Walk>,
     log_probability: f64,
     sampled: u32,
     trace: Vec<FedToken>,
@@ -106,8 +105,7 @@ impl Generation {
             think: Vec::new(),
             query: Vec::new(),
             retriever: None,
-            words,
-            place: Place::OPENING,
+            walk: words.map(Walk::new),
             log_probability: 0.0,
             sampled: 0,
             trace: Vec::new(),
@@ -192,10 +190,10 @@ impl Generation {
                 if format.search_query.end == [token] {
                     self.stage = Stage::Done;
                 } else {
-                    self.query.push(token);
-                    if let Some(words) = &self.words {
-                        self.place = words.after(self.place, token);
+                    if let Some(walk) = &mut self.walk {
+                        walk.take(token, self.max_query - self.query.len());
                     }
+                    self.query.push(token);
                     if self.wrote_marker(&self.query, format) {
                         self.stage = Stage::Done;
                     } else if self.query.len() == self.max_query {
@@ -227,9 +225,9 @@ impl Generation {
         let grounded;
         let allowed = match self.stage {
             Stage::Retriever => Allowed::Only(&retrievers),
-            Stage::Query if let Some(words) = &self.words => {
-                let end = only(&format.search_query.end).filter(|_| words.may_end(self.place));
-                let mut tokens = words.allowed(self.place, self.max_query - self.query.len());
+            Stage::Query if let Some(walk) = &self.walk => {
+                let end = only(&format.search_query.end).filter(|_| walk.may_end());
+                let mut tokens = walk.allowed(self.max_query - self.query.len());
                 tokens.extend(end);
                 grounded = tokens;
                 Allowed::Only(&grounded)
@@ -253,7 +251,7 @@ impl Generation {
 
     /// Whether the next token needs logits here, for a device knows nothing of words.
     pub(crate) fn needs_words(&self) -> bool {
-        self.stage == Stage::Query && self.words.is_some()
+        self.stage == Stage::Query && self.walk.is_some()
     }
 
     pub(crate) fn is_done(&self) -> bool {

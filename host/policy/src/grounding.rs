@@ -3,10 +3,12 @@
 //! A small policy knows which word matters better than how it is spelt. A checkpoint whose `orion.json` says
 //! `grounded_queries` is held to whole words of what stands before the query: those of the user's question and of all
 //! results on its branch, as they are written and in small letters. What it thought and asked itself does not count, or
-//! a word misspelt once would stay. The words are a trie of tokens with two roots: a word that opens a query has no space
-//! before it, one that follows another has, and many tokenizers tell these apart.
+//! a word misspelt once would stay. No query says a word twice: what is left of a small policy's doubt about how to go on are
+//! loops. The words are a trie of tokens with two roots: a word that opens a query has no space before it, one that follows
+//! another has, and many tokenizers tell these apart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::format::TrajectoryFormat;
 use crate::tokenizer::PolicyTokenizer;
@@ -20,13 +22,13 @@ const LONGEST_WORD_BYTES: usize = 48;
 /// Signs that a word may have inside. What has others is words side by side, such as a marker that a document wrote.
 const SIGNS_INSIDE: [char; 7] = ['-', '\'', '’', '.', '/', '+', '_'];
 
-/// A place in the trie. It begins at [`Place::OPENING`].
+/// A place in the trie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+struct Place(u32);
 
 impl Place {
     /// Before the first word.
-    pub(crate) const OPENING: Self = Self(0);
+    const OPENING: Self = Self(0);
     const FOLLOWING: Self = Self(1);
 
     fn index(self) -> usize {
@@ -37,10 +39,8 @@ impl Place {
 #[derive(Default)]
 struct Node {
     children: BTreeMap<u32, Place>,
-    /// Whether a word ends here.
-    is_word: bool,
-    /// Tokens from here to the nearest end of a word.
-    missing: usize,
+    /// The number of the word that ends here: the same wherever in a query, and in capitals or not.
+    word: Option<u32>,
 }
 
 /// The words that a query may be made of.
@@ -61,21 +61,18 @@ impl Words {
             text.lines().for_each(|line| collect_words(without_number(line), &mut words));
         }
         let mut trie = Self { nodes: vec![Node::default(), Node::default()] };
+        let mut numbers = BTreeMap::new();
         for word in words {
+            let next = numbers.len() as u32;
+            let number = *numbers.entry(word.to_lowercase()).or_insert(next);
             let (opening, following) = spellings.of(word, format.tokenizer());
-            trie.insert(Place::OPENING, opening);
-            trie.insert(Place::FOLLOWING, following);
-        }
-        // Children stand behind their parents.
-        for index in (0..trie.nodes.len()).rev() {
-            let below = |child: &Place| trie.nodes[child.index()].missing + 1;
-            let nearest = trie.nodes[index].children.values().map(below).min().unwrap_or(0);
-            trie.nodes[index].missing = if trie.nodes[index].is_word { 0 } else { nearest };
+            trie.insert(Place::OPENING, opening, number);
+            trie.insert(Place::FOLLOWING, following, number);
         }
         (!trie.nodes[0].children.is_empty()).then_some(trie)
     }
 
-    fn insert(&mut self, root: Place, tokens: &[u32]) {
+    fn insert(&mut self, root: Place, tokens: &[u32], number: u32) {
         let mut at = root;
         for token in tokens {
             let next = Place(self.nodes.len() as u32);
@@ -85,36 +82,78 @@ impl Words {
             }
             at = place;
         }
-        self.nodes[at.index()].is_word |= at != root;
+        if at != root {
+            self.nodes[at.index()].word.get_or_insert(number);
+        }
+    }
+}
+
+/// One query in the making: where it is in the trie, and the words that it has said.
+pub(crate) struct Walk {
+    words: Arc<Words>,
+    place: Place,
+    said: BTreeSet<u32>,
+}
+
+impl Walk {
+    /// Before the first word.
+    pub(crate) fn new(words: Arc<Words>) -> Self {
+        Self { words, place: Place::OPENING, said: BTreeSet::new() }
     }
 
-    /// Tokens that may follow at a place where `left` tokens still fit: such that the last word can be finished.
+    /// Tokens that may follow where `left` tokens still fit: such that the last word can be finished, and is new.
     /// Empty only where the query may end.
-    pub(crate) fn allowed(&self, place: Place, left: usize) -> Vec<u32> {
-        let fitting = |place: Place| {
-            let children = self.nodes[place.index()].children.iter();
-            children.filter(move |(_, child)| self.nodes[child.index()].missing < left)
+    pub(crate) fn allowed(&self, left: usize) -> Vec<u32> {
+        let fitting = |from: Place, ended: Option<u32>| {
+            let children = self.children(from).iter();
+            let fits = move |child: Place| 0 < left && self.ends_within(child, left - 1, ended);
+            children.filter(move |(_, child)| fits(**child)).map(|(token, _)| *token)
         };
-        let mut allowed: Vec<u32> = fitting(place).map(|(token, _)| *token).collect();
-        if self.may_end(place) {
-            allowed.extend(fitting(Place::FOLLOWING).map(|(token, _)| *token));
+        let ended = self.new_word(self.place, None);
+        let mut allowed: Vec<u32> = fitting(self.place, None).collect();
+        if ended.is_some() {
+            allowed.extend(fitting(Place::FOLLOWING, ended));
         } else if allowed.is_empty() {
             // No word is short enough for the cap: a piece of one is better than nothing.
-            allowed.extend(self.nodes[place.index()].children.keys());
+            allowed.extend(self.children(self.place).keys());
         }
         allowed
     }
 
-    /// Whether the query may end here: after a whole word.
-    pub(crate) fn may_end(&self, place: Place) -> bool {
-        self.nodes[place.index()].is_word
+    /// Whether the query may end here: after a whole word that it has not said before.
+    pub(crate) fn may_end(&self) -> bool {
+        self.new_word(self.place, None).is_some()
     }
 
-    /// The place after one of the allowed tokens. Where a token both goes on with a word and begins the next one, it
-    /// goes on.
-    pub(crate) fn after(&self, place: Place, token: u32) -> Place {
-        let next = |from: Place| self.nodes[from.index()].children.get(&token).copied();
-        next(place).or_else(|| next(Place::FOLLOWING)).unwrap_or(place)
+    /// Takes one of the allowed tokens, when `left` tokens still fit. Where it both goes on with a word and begins the next
+    /// one, it goes on.
+    pub(crate) fn take(&mut self, token: u32, left: usize) {
+        let next = |from: Place| self.children(from).get(&token).copied();
+        let going_on = next(self.place);
+        let fitting = going_on.filter(|place| self.ends_within(*place, left.saturating_sub(1), None));
+        let beginning = self.new_word(self.place, None).zip(next(Place::FOLLOWING));
+        match (fitting, beginning) {
+            (None, Some((word, place))) => {
+                self.said.insert(word);
+                self.place = place;
+            }
+            (fitting, _) => self.place = fitting.or(going_on).unwrap_or(self.place),
+        }
+    }
+
+    fn children(&self, place: Place) -> &BTreeMap<u32, Place> {
+        &self.words.nodes[place.index()].children
+    }
+
+    /// The word that ends at a place, if it is not `ended`, the last one, and was not said before.
+    fn new_word(&self, place: Place, ended: Option<u32>) -> Option<u32> {
+        self.words.nodes[place.index()].word.filter(|word| Some(*word) != ended && !self.said.contains(word))
+    }
+
+    /// Whether a new word ends at a place or at most `left` tokens below it. No deeper than a word has tokens.
+    fn ends_within(&self, place: Place, left: usize, ended: Option<u32>) -> bool {
+        let below = |child: &Place| self.ends_within(*child, left - 1, ended);
+        self.new_word(place, ended).is_some() || (0 < left && self.children(place).values().any(below))
     }
 }
 
@@ -185,30 +224,43 @@ mod tests {
     }
 
     /// All queries of at most two words that the trie admits, in words.
-    fn admitted(words: &Words, format: &TrajectoryFormat, left: usize) -> BTreeSet<String> {
+    fn admitted(words: &Arc<Words>, format: &TrajectoryFormat, left: usize) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        let mut open = vec![(Place::OPENING, Vec::new())];
-        while let Some((place, tokens)) = open.pop() {
+        let mut open = vec![Vec::new()];
+        while let Some(tokens) = open.pop() {
+            let walk = walked(words, &tokens, left);
             let text = format.tokenizer().decode(&tokens).trim_start().to_owned();
-            if words.may_end(place) {
+            if walk.may_end() {
                 found.insert(text.clone());
             }
             if tokens.len() == left || text.split(' ').count() > 2 {
                 continue;
             }
-            for token in words.allowed(place, left - tokens.len()) {
-                let longer = tokens.iter().copied().chain([token]).collect();
-                open.push((words.after(place, token), longer));
-            }
+            let longer = |token| tokens.iter().copied().chain([token]).collect();
+            open.extend(walk.allowed(left - tokens.len()).into_iter().map(longer));
         }
         found
+    }
+
+    /// The walk after these tokens of a query of at most `most`.
+    fn walked(words: &Arc<Words>, tokens: &[u32], most: usize) -> Walk {
+        let mut walk = Walk::new(Arc::clone(words));
+        for (place, token) in tokens.iter().enumerate() {
+            assert!(walk.allowed(most - place).contains(token));
+            walk.take(*token, most - place);
+        }
+        walk
+    }
+
+    fn among(segments: &[Segment], format: &TrajectoryFormat) -> Option<Arc<Words>> {
+        let tokens = format.encode_trajectory(segments).tokens;
+        Words::among(&tokens, format, &mut Spellings::default()).map(Arc::new)
     }
 
     #[test]
     fn words_of_question_and_results_alone() {
         let format = nano_format();
-        let tokens = format.encode_trajectory(&branch()).tokens;
-        let words = Words::among(&tokens, &format, &mut Spellings::default()).unwrap();
+        let words = among(&branch(), &format).unwrap();
         let all = admitted(&words, &format, 12);
         let single: BTreeSet<&str> =
             all.iter().map(String::as_str).filter(|text| !text.contains(' ')).collect();
@@ -218,35 +270,42 @@ mod tests {
         let expected: BTreeSet<&str> = expected.split(' ').collect();
         assert_eq!(single, expected);
         assert!(all.contains("glass harp") && all.contains("sorrel 381"));
+        // A word that another begins with does not stand in its way.
+        assert!(all.contains("o o'clock") && all.contains("lamp-board lamp"));
+        assert!(!all.contains("harp harp") && !all.contains("board board"));
+    }
+
+    #[test]
+    fn a_query_ends_when_all_is_said() {
+        let format = nano_format();
+        let words = among(&[Segment::UserQuery("Boards board, BOARD!".into())], &format).unwrap();
+        let said: BTreeSet<String> = admitted(&words, &format, 20);
+        let expected = ["board", "boards", "board boards", "boards board"];
+        assert_eq!(said, expected.map(str::to_owned).into());
     }
 
     #[test]
     fn the_cap_leaves_no_half_word_unless_none_is_short_enough() {
         let format = nano_format();
-        let mut spellings = Spellings::default();
-        let tokens = format.encode_trajectory(&branch()).tokens;
-        let words = Words::among(&tokens, &format, &mut spellings).unwrap();
-        for left in 1..4 {
-            let mut open = vec![(Place::OPENING, left)];
-            while let Some((place, rest)) = open.pop() {
-                assert!(0 < rest || words.may_end(place));
-                let next = if rest == 0 { Vec::new() } else { words.allowed(place, rest) };
-                open.extend(next.into_iter().map(|token| (words.after(place, token), rest - 1)));
+        let words = among(&branch(), &format).unwrap();
+        for most in 1..4 {
+            let mut open = vec![Vec::new()];
+            while let Some(tokens) = open.pop() {
+                let walk = walked(&words, &tokens, most);
+                assert!(tokens.len() < most || walk.may_end());
+                let next = if tokens.len() == most { Vec::new() } else { walk.allowed(most - tokens.len()) };
+                open.extend(next.into_iter().map(|token| tokens.iter().copied().chain([token]).collect()));
             }
         }
-        let long = [Segment::UserQuery("xqzvkjw".into())];
-        let tokens = format.encode_trajectory(&long).tokens;
-        let words = Words::among(&tokens, &format, &mut spellings).unwrap();
-        assert_eq!(words.allowed(Place::OPENING, 1).len(), 1);
+        let long = among(&[Segment::UserQuery("xqzvkjw".into())], &format).unwrap();
+        assert_eq!(Walk::new(long).allowed(1).len(), 1);
     }
 
     #[test]
     fn no_word_no_trie() {
         let format = nano_format();
-        let mut spellings = Spellings::default();
         for text in ["", "?! — …"] {
-            let tokens = format.encode_trajectory(&[Segment::UserQuery(text.into())]).tokens;
-            assert!(Words::among(&tokens, &format, &mut spellings).is_none());
+            assert!(among(&[Segment::UserQuery(text.into())], &format).is_none());
         }
     }
 

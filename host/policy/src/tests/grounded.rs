@@ -60,7 +60,9 @@ fn queries_are_words_that_were_read() {
     for seed in 0..12 {
         for (index, one) in block_on(second_turn(&policy.session(), seed)).into_iter().enumerate() {
             assert!(!one.query.is_empty() && one.log_probability.is_finite());
-            let words = one.query.split(' ').map(str::to_lowercase);
+            let words: Vec<String> = one.query.split(' ').map(str::to_lowercase).collect();
+            let different: BTreeSet<&String> = words.iter().collect();
+            assert_eq!(different.len(), words.len(), "a word twice: {words:?}");
             if index < 3 { first.extend(words) } else { later.extend(words) }
         }
     }
