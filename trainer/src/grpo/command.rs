@@ -20,9 +20,9 @@ use std::sync::Arc;
 /// Arguments of `orion-train grpo`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  orion-train grpo --model host/policy/nano --set bundled --out target/grpo --steps 50
+  orion-train grpo --model host/policy/nano --sets bundled --out target/grpo --steps 50
   orion-train grpo --model host/policy/nano --out target/grpo --steps 50 --resume
-  orion-train grpo --model my-policy --set scifact,fm2 --config grpo.toml --look-up beside --out target/beside
+  orion-train grpo --model my-policy --sets scifact,fm2 --config grpo.toml --look-up beside --out target/beside
 
 Metrics go to metrics.jsonl in the run folder, checkpoints to step-N, the policy to final. A run that collapses stops
 with exit code 1 and keeps its last good checkpoint.")]
@@ -34,7 +34,7 @@ pub struct GrpoArguments {
     #[arg(long)]
     reference: Option<PathBuf>,
     /// Sets whose training queries are learned from; weights made from bundled, scifact and fm2 may be passed on.
-    #[arg(long = "set", default_value = "bundled", value_enum, value_delimiter = ',')]
+    #[arg(long, alias = "set", default_value = "bundled", value_enum, value_delimiter = ',')]
     sets: Vec<PermittedSet>,
     /// TOML file with settings.
     #[arg(long)]
@@ -135,7 +135,7 @@ impl Ground {
         for (place, set) in arguments.sets.iter().enumerate() {
             if arguments.sets[..place].contains(set) {
                 let (expected, got) = ("each set once".into(), format!("`{}` twice", set.name()));
-                return Err(TrainError::Setting { name: "set", expected, got });
+                return Err(TrainError::Setting { name: "sets", expected, got });
             }
             let source = arguments.inputs.source(*set)?.sample(
                 arguments.documents.unwrap_or(usize::MAX),

@@ -4,7 +4,7 @@ use super::collect::Turned;
 use crate::endpoint::Ask;
 use orion_policy::Retriever;
 
-/// The task. Two labelled lines are what models of all sizes manage.
+/// The task. Two labelled lines are what models of all sizes manage, the smallest of them with an example.
 const TASK: &str = "You find documents in a search engine step by step. Each step, write one short thought about \
 what the results so far show and what to ask next, and one new search query. Never repeat a query. Use words from the \
 results where they help. Answer with exactly two lines:\nThought: <one sentence>\nQuery: <search query>";
@@ -12,6 +12,15 @@ results where they help. Answer with exactly two lines:\nThought: <one sentence>
 /// Added where the model chooses a retriever.
 const CHOICE: &str = "\nBegin the query with [lexical], [dense] or [hybrid]: whether it is looked up by its words, by \
 its meaning, or both.";
+
+/// What an answer looks like; the retriever stands before the query where it is chosen.
+fn example(is_choice: bool) -> String {
+    let chosen = if is_choice { "[hybrid] " } else { "" };
+    format!(
+        "\n\nAn example:\nQuestion: what keeps worms from eating a ship\nThought: Nothing was searched yet; name the part and \
+         the remedy.\nQuery: {chosen}copper sheathing hull shipworm"
+    )
+}
 
 /// Longest query that is taken, in words: beyond this it is an answer, not a query.
 const LONGEST_QUERY_WORDS: usize = 64;
@@ -29,7 +38,7 @@ pub(super) fn next_query(question: &str, history: &[Turned], is_choice: bool, se
     }
     let choice = if is_choice { CHOICE } else { "" };
     Ask {
-        system: format!("{TASK}{choice}"),
+        system: format!("{TASK}{choice}{}", example(is_choice)),
         user,
         lead: "Thought:",
         stop: &["\nResults:", "\nQuestion:"],

@@ -30,13 +30,13 @@ use std::sync::Arc;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   orion-train router
-  orion-train router --sets scifact fm2 wikiqa checkthat2020 --json
+  orion-train router --sets scifact,fm2,wikiqa,checkthat2020 --json
   orion search \"…\" --strategy router --param share-model=…
 
 `orion eval --strategy router,auto --param share-model=… --param weakness-model=…` then measures it.")]
 pub struct RouterArguments {
     /// Sets; models made from those that may not ship have to stay here.
-    #[arg(long, value_enum, num_args = 1.., default_values = ["scifact", "fm2"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["scifact", "fm2"])]
     pub sets: Vec<PermittedSet>,
     /// Documents of each set at most: all judged ones, and a hashed sample of the others; all by default, since scores
     /// and ranks depend on how many there are.
