@@ -82,8 +82,14 @@ impl Backlog {
     }
 
     /// The last change before all that wait here; `None` where nothing waits.
-    pub(crate) fn after(&self) -> Option<u64> {
+    pub(crate) fn before_all(&self) -> Option<u64> {
         self.entries.front().map(|first| first.sequence - 1)
+    }
+
+    /// The last change before all texts that wait here; `None` where none waits.
+    pub(crate) fn before_texts(&self) -> Option<u64> {
+        let first = self.entries.iter().find(|entry| entry.text().is_some());
+        first.map(|first| first.sequence - 1)
     }
 }
 
@@ -98,17 +104,20 @@ mod tests {
     #[test]
     fn what_was_replaced_is_encoded_and_counts_for_no_document() {
         let mut backlog = Backlog::default();
-        assert_eq!((backlog.after(), backlog.living()), (None, 0));
+        assert_eq!((backlog.before_all(), backlog.living()), (None, 0));
         backlog.push(entry(1, "a", Content::Vector(vec![1.0])));
         backlog.push(entry(2, "b", Content::Text("first".to_owned())));
         backlog.forget("b");
         backlog.push(entry(3, "b", Content::Text("second".to_owned())));
         assert_eq!((backlog.len(), backlog.texts(), backlog.living()), (3, 2, 2));
-        assert_eq!((backlog.leading_vectors(), backlog.after()), (1, Some(10)));
+        assert_eq!(
+            (backlog.leading_vectors(), backlog.before_all(), backlog.before_texts()),
+            (1, Some(10), Some(11))
+        );
         assert_eq!(backlog.take(2).len(), 2);
         // The old text of `b` is out, the new one is not.
-        assert_eq!((backlog.texts(), backlog.living(), backlog.after()), (1, 1, Some(12)));
+        assert_eq!((backlog.texts(), backlog.living(), backlog.before_texts()), (1, 1, Some(12)));
         backlog.forget("b");
-        assert_eq!((backlog.take(9).len(), backlog.living(), backlog.after()), (1, 0, None));
+        assert_eq!((backlog.take(9).len(), backlog.living(), backlog.before_texts()), (1, 0, None));
     }
 }

@@ -177,7 +177,7 @@ impl Writer {
 
     /// The last change before all texts that wait: what came up to it will be whole with the next commit.
     pub fn encoded_through(&self) -> u64 {
-        self.backlog.after().unwrap_or_else(|| self.log.sequence())
+        self.backlog.before_texts().unwrap_or_else(|| self.log.sequence())
     }
 
     /// Whether a document with this id lives, uncommitted changes included.
@@ -447,7 +447,7 @@ impl Writer {
         if !self.derive_missing()? && finished.is_none() && changes == 0 {
             return Ok(0);
         }
-        self.next.log_sequence = self.encoded_through();
+        self.next.log_sequence = self.backlog.before_all().unwrap_or_else(|| self.log.sequence());
         if self.shared.settings.has_encoded_vectors() {
             self.next.without_vector = self.backlog.living();
         }

@@ -156,7 +156,8 @@ impl App {
             encoder: self.engine.encoder()?,
             cache: self.cache.clone(),
             writer_memory_bytes: WRITER_MEMORY_BYTES,
-            defer_encoding: true,
+            // Who only offers tools leaves writing to others, and takes what they left whole.
+            defer_encoding: !self.only_tools,
             ..OpenOptions::default()
         })
     }

@@ -24,8 +24,11 @@ use super::{
     error::ApiError,
 };
 
-/// Documents embedded between two looks at the queue: a fraction of a second on a slow machine.
-const EMBED_STEP: usize = 16;
+/// How long embedding may take between two looks at the queue: as many documents as this is enough for on this machine, with
+/// what else it does. Clients see it as the least that a write takes under load.
+const STEP_TIME: Duration = Duration::from_millis(200);
+/// Most documents of one step: more at once are not encoded quicker.
+const MOST_STEP: usize = 64;
 /// Jobs that share one sync of the log.
 const JOBS_A_SYNC: usize = 8;
 /// While many documents wait to be embedded, a commit comes every so many refresh intervals, for those that are.
@@ -37,9 +40,7 @@ const IDLE: Duration = Duration::from_secs(3_600);
 pub(super) fn run(collection: &Weak<Collection>, jobs: &Receiver<Job>) {
     let mut state = State::default();
     if let Some(collection) = collection.upgrade() {
-        let searcher = collection.searcher();
-        // What a crash or a stop left is embedded without being asked for.
-        state.is_dirty = 0 < searcher.unencoded() && searcher.can_encode();
+        state.begin(&collection);
     }
     loop {
         let job = match jobs.recv_timeout(state.patience(collection)) {
@@ -80,20 +81,44 @@ struct State {
     last: Option<Instant>,
     /// Who waits until the changes up to a number are embedded and visible.
     refreshes: Vec<(u64, Refreshed)>,
+    /// How long the last commit took.
+    took: Duration,
+    /// Documents of the next step of embedding.
+    step: usize,
 }
 
 impl State {
+    /// What a crash or a stop left is embedded without being asked for, unless another process writes here.
+    fn begin(&mut self, collection: &Collection) {
+        let searcher = collection.searcher();
+        if searcher.unencoded() == 0 || !searcher.can_encode() {
+            return;
+        }
+        match collection.index.writer() {
+            Ok(writer) => (self.writer, self.is_dirty) = (Some(writer), true),
+            Err(error) => {
+                tracing::warn!(index = collection.name, "documents wait to be embedded, by others: {error}");
+            }
+        }
+    }
+
+    /// How old changes become before they are published. Where commits are slow they take a fifth of the time, no more.
+    fn interval(&self, collection: &Collection) -> Duration {
+        let refresh = collection.bounds.read().unwrap_or_else(PoisonError::into_inner).refresh;
+        refresh.max(self.took * 4)
+    }
+
     fn patience(&self, collection: &Weak<Collection>) -> Duration {
         if !self.is_dirty {
             return IDLE;
         }
         let Some(collection) = collection.upgrade() else { return Duration::ZERO };
-        let refresh = collection.bounds.read().unwrap_or_else(PoisonError::into_inner).refresh;
+        let interval = self.interval(&collection);
         match (&self.writer, self.unseen_since) {
-            // After a failure; at the start at once.
-            (None, _) => self.last.map_or(Duration::ZERO, |last| refresh.saturating_sub(last.elapsed())),
+            // After a failure.
+            (None, _) => self.last.map_or(Duration::ZERO, |last| interval.saturating_sub(last.elapsed())),
             (Some(writer), Some(since)) if writer.waiting_texts() == 0 && self.refreshes.is_empty() => {
-                refresh.saturating_sub(since.elapsed())
+                interval.saturating_sub(since.elapsed())
             }
             _ => Duration::ZERO,
         }
@@ -198,21 +223,23 @@ impl State {
     /// Embeds some, or commits, when it is time.
     fn get_on(&mut self, collection: &Arc<Collection>) -> Result<(), ApiError> {
         let (unseen_since, last) = (self.unseen_since, self.last);
-        let refresh = collection.bounds.read().unwrap_or_else(PoisonError::into_inner).refresh;
+        let interval = self.interval(collection);
         let Some(writer) = self.writer(collection)? else { return Ok(()) };
         let is_waiting = 0 < writer.waiting_texts();
         let through = writer.encoded_through();
         let is_asked = self.refreshes.iter().any(|(target, _)| *target <= through);
         let is_time = match unseen_since {
-            Some(since) => refresh <= since.elapsed(),
-            None if is_waiting => last.is_none_or(|last| refresh * LATEST_INTERVALS <= last.elapsed()),
+            Some(since) => interval <= since.elapsed(),
+            None if is_waiting => last.is_none_or(|last| interval * LATEST_INTERVALS <= last.elapsed()),
             None => self.is_dirty,
         };
         if is_asked || is_time {
             return self.commit(collection);
         }
         if is_waiting && let Some(writer) = &mut self.writer {
-            writer.encode_some(EMBED_STEP)?;
+            let began = Instant::now();
+            writer.encode_some(self.step.max(1))?;
+            self.step = next_step(self.step, began.elapsed());
             self.note_waiting(collection);
         }
         Ok(())
@@ -226,7 +253,9 @@ impl State {
     /// Makes everything visible, and whole as far as it is embedded; answers who waited for that.
     fn commit(&mut self, collection: &Arc<Collection>) -> Result<(), ApiError> {
         let Some(writer) = &mut self.writer else { return Ok(()) };
+        let began = Instant::now();
         writer.publish()?;
+        self.took = began.elapsed();
         let through = writer.encoded_through();
         self.is_dirty = 0 < writer.waiting_texts();
         self.unseen_since = None;
@@ -320,6 +349,18 @@ impl State {
     }
 }
 
+/// Documents of the step after one of `step` that took so long.
+fn next_step(step: usize, took: Duration) -> usize {
+    let next = if STEP_TIME < took {
+        step / 2
+    } else if took * 2 < STEP_TIME {
+        step * 2
+    } else {
+        step
+    };
+    next.clamp(1, MOST_STEP)
+}
+
 fn conflict(id: &str, reason: &str) -> ApiError {
     let reason = format!("[{id}]: version conflict, {reason}");
     ApiError::new(StatusCode::CONFLICT, "version_conflict_engine_exception", reason)
@@ -388,6 +429,23 @@ fn merge(into: &mut Map<String, Value>, part: Map<String, Value>) {
             (_, value) => {
                 into.insert(name, value);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{MOST_STEP, next_step};
+
+    #[test]
+    fn steps_of_embedding_fit_the_machine() {
+        // A document takes so many milliseconds.
+        for (each, expected) in [(500, 1..=1), (45, 2..=4), (10, 10..=20), (1, MOST_STEP..=MOST_STEP)] {
+            let settled =
+                (0..20).fold(0, |step, _| next_step(step, Duration::from_millis(each * step.max(1) as u64)));
+            assert!(expected.contains(&settled), "{each} ms: {settled}");
         }
     }
 }
