@@ -240,7 +240,7 @@ fn pipelines_have_budgets_and_modes() {
 fn embeddings_and_hybrid_queries() {
     let Some(models) = models() else { return };
     let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-    let server = Server::over(folder, "[bounds]\nwaiting_documents = 400\nrefresh_ms = 10\n", Some(&models));
+    let server = Server::over(folder, "[bounds]\nwaiting_documents = 200\nrefresh_ms = 10\n", Some(&models));
     fill(&server);
     let search = |path: &str, body: Value| {
         let answer = server.post(path, &body.to_string());
@@ -281,20 +281,20 @@ fn embeddings_and_hybrid_queries() {
             let document = json!({ "title": format!("m{number}"), "text": text });
             format!("{{\"index\":{{\"_id\":\"m{number}\"}}}}\n{document}\n")
         };
-        server.post("/notes/_bulk", &(from..from + 300).map(one).collect::<String>())
+        server.post("/notes/_bulk", &(from..from + 150).map(one).collect::<String>())
     };
-    assert_eq!((bulk(0).status, bulk(300).status), (200, 200));
-    let refused = bulk(600);
+    assert_eq!((bulk(0).status, bulk(150).status), (200, 200));
+    let refused = bulk(300);
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("2")), "{}", refused.text);
-    assert_eq!(server.get("/notes/_doc/m599").json()["_source"]["title"], "m599");
+    assert_eq!(server.get("/notes/_doc/m299").json()["_source"]["title"], "m299");
     // Words find all of it at once, also while most of it waits.
-    let last = json!({ "query": { "term": { "title": "m599" } } }).to_string();
+    let last = json!({ "query": { "term": { "title": "m299" } } }).to_string();
     while server.post("/notes/_count", &last).json()["count"] == 0 {
         std::thread::sleep(Duration::from_millis(5));
     }
     let waiting = "orion_index_waiting_documents{index=\"notes\"}";
     assert!(metric(&server, waiting).is_some_and(|count| 0.0 < count));
-    assert_eq!(server.post("/notes/_count", "").json()["count"], 605);
+    assert_eq!(server.post("/notes/_count", "").json()["count"], 305);
     // A refresh waits for the vectors too, and keeps nobody else waiting.
     std::thread::scope(|scope| {
         let refresh = scope.spawn(|| server.post("/notes/_refresh", "").status);
@@ -308,13 +308,13 @@ fn embeddings_and_hybrid_queries() {
     assert_eq!(metric(&server, waiting), Some(0.0));
     let distant =
         json!({ "query": { "neural": { "text": { "query_text": "passage", "k": 1000 } } }, "size": 1 });
-    assert_eq!(search("/notes/_search", distant)["hits"]["total"]["value"], 606);
+    assert_eq!(search("/notes/_search", distant)["hits"]["total"]["value"], 306);
     let texts = metric(&server, "orion_encoder_batch_texts_sum").expect("a number");
     assert!(
-        606.0 <= texts
+        306.0 <= texts
             && metric(&server, "orion_encoder_batch_texts_count").is_some_and(|count| count <= texts)
     );
     let embeddings = "orion_cache_misses_total{cache=\"embeddings\"}";
-    assert!(metric(&server, embeddings).is_some_and(|count| 606.0 <= count));
+    assert!(metric(&server, embeddings).is_some_and(|count| 306.0 <= count));
     assert_eq!(server.put("/notes/_doc/m1", "{}").status, 200);
 }

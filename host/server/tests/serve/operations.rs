@@ -216,7 +216,7 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
 
 #[test]
 fn a_signal_lets_requests_finish() {
-    let server = Server::new();
+    let server = Server::with("[bounds]\ndrain_ms = 600000\n");
     assert_eq!(server.put("/notes/_doc/1?refresh=true", r#"{"title":"slow lamp"}"#).status, 201);
     let body = r#"{"query":{"match":{"title":"lamp"}},"ext":{"adaptive":{"strategy":"beam","turns":2}}}"#;
     let mut connection = server.open("POST", "/notes/_search/stream", body);
