@@ -33,6 +33,8 @@ pub(crate) struct Cache {
     folder: PathBuf,
     key: [u8; KEY_BYTES],
     engine: [u8; 32],
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl Cache {
@@ -43,11 +45,24 @@ impl Cache {
         let key = read_or_make_key(folder).map_err(failed("read or make its key"))?;
         let mut identity = IdentityHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut identity);
-        Ok(Self { folder: folder.to_owned(), key, engine: identity.0.finalize().into() })
+        let (hits, misses) = Default::default();
+        Ok(Self { folder: folder.to_owned(), key, engine: identity.0.finalize().into(), hits, misses })
     }
 
     /// The compiled form of the component with this hash, if an authentic entry is there.
     pub(crate) fn get(&self, component: &[u8; 32]) -> Option<Vec<u8>> {
+        let found = self.read(component);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
+    }
+
+    /// How often [`Cache::get`] found something, and how often it did not.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
+    }
+
+    fn read(&self, component: &[u8; 32]) -> Option<Vec<u8>> {
         let name = self.name(component);
         let mut entry = fs::read(self.folder.join(&name)).ok()?;
         if entry.len() < TAG_BYTES {

@@ -118,6 +118,11 @@ impl Host {
         self.counters.snapshots(Instant::now())
     }
 
+    /// How often a component's compiled form was in the cache folder, and how often it was not.
+    pub fn compiled_hits_and_misses(&self) -> (u64, u64) {
+        self.cache.as_ref().map_or((0, 0), Cache::counts)
+    }
+
     pub(crate) fn counters(&self) -> &CounterRegistry {
         &self.counters
     }

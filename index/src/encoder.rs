@@ -14,6 +14,7 @@ mod model;
 mod tokens;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use orion_kernels::Threads;
@@ -61,6 +62,8 @@ pub struct Encoder {
     model: Model,
     tokens: Tokens,
     recent: Mutex<Recent>,
+    /// Texts that were looked for in `recent` and found, and those that were not.
+    recalls: (AtomicU64, AtomicU64),
     /// Working memory of passes that are over.
     scratch: Mutex<Vec<Scratch>>,
     /// Hash of settings, configuration and tokenizer; that of the weights is added when asked for.
@@ -113,6 +116,7 @@ impl Encoder {
             model: Model::new(config, checkpoint)?,
             tokens,
             recent: Mutex::new(Recent::new(options.cached_texts)),
+            recalls: Default::default(),
             scratch: Mutex::default(),
             settings,
             fingerprint: OnceLock::new(),
@@ -133,6 +137,11 @@ impl Encoder {
             hash.update(self.model.checkpoint().bytes());
             hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
         })
+    }
+
+    /// How many texts of small batches were remembered, and how many were not.
+    pub(crate) fn recalls(&self) -> (u64, u64) {
+        (self.recalls.0.load(Ordering::Relaxed), self.recalls.1.load(Ordering::Relaxed))
     }
 
     /// The token ids of a text, special tokens included, cut to the window.
@@ -174,6 +183,8 @@ impl Encoder {
         };
         let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
         let missing_texts: Vec<&str> = missing.iter().map(|&i| texts[i]).collect();
+        self.recalls.0.fetch_add((texts.len() - missing.len()) as u64, Ordering::Relaxed);
+        self.recalls.1.fetch_add(missing.len() as u64, Ordering::Relaxed);
         let computed = self.compute(&missing_texts, 0, threads)?;
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         for (i, vector) in missing.into_iter().zip(computed) {

@@ -46,7 +46,7 @@ pub struct OpenOptions {
     /// Memory that a writer gathers lexical segments in; more means fewer, larger segments.
     pub writer_memory_bytes: usize,
     /// Whether a writer leaves texts unencoded until [`Writer::encode_some`] or a commit: adding then costs no more
-    /// than the log, and who adds has to bound what waits.
+    /// than the log, and who adds has to bound what waits. What a crash left is then published at opening, unencoded too.
     pub defer_encoding: bool,
     /// For crash tests.
     #[doc(hidden)]
@@ -118,7 +118,7 @@ pub struct IndexStats {
     /// What lies beside the vectors and could not be read, with the reason. Such segments are searched without it, and
     /// the next commit makes it anew.
     pub damage: Vec<String>,
-    /// Changes that are acknowledged but not committed.
+    /// Changes that are acknowledged but not committed, or not with all vectors.
     pub pending_changes: u64,
     /// Bytes of all files.
     pub disk_bytes: u64,
@@ -148,6 +148,34 @@ impl Shared {
             stem.len() == 32 && !segments.iter().any(|segment| segment == stem)
         });
         Ok(names)
+    }
+
+    /// Removes files that no committed state names; the caller holds the lock.
+    pub(crate) fn remove_orphans(&self, base: &Searcher) -> Result<()> {
+        let named: Vec<String> = base.manifest.vectors.iter().flat_map(|entry| entry.file_names()).collect();
+        for name in files::list(&self.vector_dir)? {
+            if !named.contains(&name) {
+                files::remove(&self.vector_dir.join(name))?;
+            }
+        }
+        let temporary = |name: &str| name.ends_with(files::TEMPORARY) || name.starts_with(".tmp");
+        for folder in [&self.dir, &self.log_dir, &self.lexical_dir] {
+            for name in files::list(folder)? {
+                if temporary(&name) {
+                    files::remove(&folder.join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes segment files of the lexical half that no committed state names. Only before tantivy's writer starts: later
+    /// ones may be under way.
+    pub(crate) fn remove_foreign_segments(&self) -> Result<()> {
+        for name in self.foreign_segment_files()? {
+            files::remove(&self.lexical_dir.join(name))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn current(&self) -> Option<Arc<Searcher>> {
@@ -271,7 +299,11 @@ impl Index {
         }
         let mut writer = Writer::start(Arc::clone(shared), lock)?;
         if 0 < pending {
-            writer.commit()?;
+            if shared.defer_encoding {
+                writer.publish()?
+            } else {
+                writer.commit()?
+            };
         }
         Ok(())
     }

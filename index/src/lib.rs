@@ -7,13 +7,15 @@
 //!
 //! Invariants:
 //! - A change is acknowledged once [`Writer::sync`] or [`Writer::commit`] returns, and is then never lost.
-//! - Both halves of a snapshot hold the same documents, but for those that bring no vector where they could.
+//! - Both halves of a snapshot hold the same documents, but for those that bring no vector where they could, and those
+//!   whose text still waits to be encoded ([`Writer::publish`]).
 //! - Rankings are ordered by score descending, then id ascending, and depend on the documents and the query alone,
 //!   not on threads, batches, or how often segments were merged. (Scores of deleted documents' words linger in
 //!   BM25's statistics until a merge, as in every search engine of this kind. And what a walk over a graph finds
 //!   depends on how documents lie in segments; the same history gives the same graphs, to the bit.)
 //! - No clock, no environment, no ambient randomness.
 
+mod backlog;
 mod cache;
 mod catalog;
 mod codes;
@@ -51,7 +53,7 @@ pub use cache::EmbeddingCache;
 pub use catalog::Catalog;
 pub use condition::Condition;
 pub use document::{Document, Kind, MAX_ID_BYTES, StoredDocument, Value, format_date, parse_date};
-pub use embed::Embedder;
+pub use embed::{EmbedCounts, Embedder};
 pub use error::{IndexError, Result};
 pub use filter::{Filter, Operator};
 pub use fusion::{FUSION_DEPTH, Fusion, fuse};

@@ -10,7 +10,8 @@
 //!
 //! `sync` writes the records, syncs, writes the mark and syncs again. So what lies behind the mark was never
 //! acknowledged and is cut off by the next writer, while a fault before the mark is damage and an error. The mark
-//! is 20 bytes inside one sector, which disks write whole. A commit starts a new file and removes the old one.
+//! is 20 bytes inside one sector, which disks write whole. A commit starts a new file and removes the old one; where texts
+//! still wait to be encoded, files stay until nothing in them is needed, and follow one another without a gap.
 
 use crate::document::Value;
 use crate::error::{IndexError, Result};
@@ -32,6 +33,9 @@ const RECORD_HEAD_BYTES: usize = 16;
 const BUFFER_BYTES: usize = 1 << 18;
 /// No document comes near it; a larger length is damage.
 const MAX_PAYLOAD_BYTES: usize = 1 << 30;
+/// A file with changes that are needed yet is followed by another one from this size on: small enough that little lies
+/// there in vain, large enough that there are few.
+const SPLIT_BYTES: u64 = 1 << 20;
 
 /// One logged change.
 #[derive(Debug, Clone, PartialEq)]
@@ -132,6 +136,8 @@ impl Mark {
 #[derive(Debug)]
 pub(crate) struct Log {
     dir: PathBuf,
+    /// Files before this one, oldest first, with the last change in each.
+    older: Vec<(PathBuf, u64)>,
     path: PathBuf,
     file: File,
     mark: Mark,
@@ -341,15 +347,18 @@ impl Log {
         let Some((path, _, _, mark)) = all.pop() else {
             return Err(IndexError::corrupt(dir, "a log file", "none"));
         };
-        for (older, _, _, older_mark) in all {
+        let mut older = Vec::new();
+        for (path, _, _, older_mark) in all {
             if older_mark.sequence <= committed {
-                files::remove(&older)?;
+                files::remove(&path)?;
+            } else {
+                older.push((path, older_mark.sequence));
             }
         }
         let file = open_for_append(&path)?;
         file.set_len(mark.end).map_err(IndexError::io("truncate", &path))?;
         let (end, sequence) = (mark.end, mark.sequence);
-        Ok(Self { dir: dir.to_owned(), path, file, mark, end, sequence, buffer: Vec::new(), hook })
+        Ok(Self { dir: dir.to_owned(), older, path, file, mark, end, sequence, buffer: Vec::new(), hook })
     }
 
     /// Sequence of the last change appended.
@@ -417,19 +426,26 @@ impl Log {
         Ok(())
     }
 
-    /// Starts a new file after a commit that holds everything appended, and removes the old one.
-    pub(crate) fn trim(&mut self) -> Result<()> {
+    /// After a commit that holds the changes up to `committed` for good: starts a new file, where the present one is of no
+    /// more use or has grown, and removes those of no more use.
+    pub(crate) fn trim(&mut self, committed: u64) -> Result<()> {
         debug_assert!(self.buffer.is_empty() && self.mark.sequence == self.sequence);
-        if self.mark.end == RECORDS_AT {
-            return Ok(());
+        let is_whole = committed == self.sequence;
+        if RECORDS_AT < self.mark.end && (is_whole || SPLIT_BYTES <= self.mark.end) {
+            let path = create_file(&self.dir, self.sequence)?;
+            self.hook.reached(Phase::LogTrim);
+            self.file = open_for_append(&path)?;
+            self.older.push((std::mem::replace(&mut self.path, path), self.sequence));
+            self.mark = Mark { end: RECORDS_AT, sequence: self.sequence };
+            self.end = RECORDS_AT;
         }
-        let path = create_file(&self.dir, self.sequence)?;
-        self.hook.reached(Phase::LogTrim);
-        files::remove(&self.path)?;
-        self.file = open_for_append(&path)?;
-        self.mark = Mark { end: RECORDS_AT, sequence: self.sequence };
-        self.end = RECORDS_AT;
-        self.path = path;
+        // Oldest first: what a crash leaves has no gap.
+        while let Some((path, last)) = self.older.first()
+            && *last <= committed
+        {
+            files::remove(path)?;
+            self.older.remove(0);
+        }
         Ok(())
     }
 }

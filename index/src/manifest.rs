@@ -18,11 +18,12 @@ pub(crate) struct Manifest {
     pub(crate) settings_crc32: u32,
     /// Living documents; the lexical half must count the same.
     pub(crate) documents: u64,
-    /// How many of them have no vector; only where documents bring their own.
+    /// How many of them have no vector: where documents bring their own, or texts wait to be encoded.
     // Left out where there are none: manifests of before stay what they were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) without_vector: u64,
-    /// The last change of the log that this state contains.
+    /// Up to this change of the log the state is whole. Where texts wait to be encoded it holds later ones too, which the log
+    /// keeps.
     pub(crate) log_sequence: u64,
     /// The next key; keys are never used twice.
     pub(crate) next_key: u64,

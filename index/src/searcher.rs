@@ -204,7 +204,12 @@ impl Searcher {
         ids
     }
 
-    /// Ids of the living vector rows, ascending; equal to [`Searcher::ids`] wherever an encoder makes the vectors.
+    /// Documents whose text waits to be encoded: searches by vector do not find them yet.
+    pub fn unencoded(&self) -> u64 {
+        if self.client_half().is_some() { 0 } else { self.manifest.without_vector }
+    }
+
+    /// Ids of the living vector rows, ascending; equal to [`Searcher::ids`] wherever an encoder has made all vectors.
     pub fn vector_ids(&self) -> Vec<String> {
         let slots = self.vectors.iter().flat_map(|segment| segment.slots.iter().flatten());
         let mut ids: Vec<String> = slots.map(|&slot| self.id(slot).to_owned()).collect();
@@ -330,7 +335,7 @@ impl Searcher {
             }
         };
         let embedder = self.embedder.as_ref().ok_or(IndexError::NoEncoder { attempted, reason })?;
-        embedder.embed(texts, self.cache.as_deref())
+        embedder.embed_queries(texts, self.cache.as_deref())
     }
 
     /// One ranking for each query. Texts are encoded in one batch and vectors read once for queries that share a

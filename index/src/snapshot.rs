@@ -3,13 +3,14 @@
 //! A commit consists of files that never change, named by two small ones that are replaced whole. So a copy needs no
 //! writer to stand still: what the small files named is linked, or copied where the file system has no links, and taken
 //! again in the rare case that a merge removed some of it meanwhile. What is written later, the log and the small files,
-//! is never linked. The caller keeps the list of files with their checksums; nothing is put back that differs from it.
+//! is never linked. Where documents still wait for their vectors the copy gets a log of its own, with their changes. The caller keeps the list of files with their checksums; nothing is put back that differs from it.
 
 use crate::error::{IndexError, Result};
 use crate::files;
 use crate::index::Index;
-use crate::log::Log;
+use crate::log::{self, Log};
 use crate::manifest::Manifest;
+use crate::phase::Hook;
 use crate::settings::SETTINGS_FILE;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -51,7 +52,8 @@ enum Taken {
 }
 
 impl Index {
-    /// Copies the committed state into `dir`, which must not exist: a whole index with an empty log. `more` are files of
+    /// Copies the committed state into `dir`, which must not exist: a whole index; in its log are only changes that
+    /// documents without a vector wait for. `more` are files of
     /// the caller's, by name, that belong to it. Writers go on meanwhile; what they commit after this began is in the copy
     /// or not, as a whole. Everything is synced.
     pub fn copy_committed(&self, dir: &Path, more: &[(&str, &[u8])]) -> Result<Copied> {
@@ -121,11 +123,23 @@ impl Index {
         files::write_atomically(&lexical.join(MANAGED), managed.as_bytes())?;
         files::write_atomically(&lexical.join(META), &meta)?;
         Log::create_after(&log, manifest.log_sequence)?;
+        let waits = shared.settings.has_encoded_vectors() && 0 < manifest.without_vector;
+        if waits && copy_log(&shared.log_dir, manifest.log_sequence, &log).is_err() {
+            // A commit came between and removed what it had made needless, or the log was being written just then.
+            return Ok(None);
+        }
         for folder in [&lexical, &vectors, &log, dir] {
             files::sync_dir(folder)?;
         }
         Ok(Some(manifest.documents))
     }
+}
+
+/// Appends what `source` holds after the change `after` to the log in `target`, which begins there.
+fn copy_log(source: &Path, after: u64, target: &Path) -> Result<()> {
+    let mut copy = Log::open(target, after, Hook::default())?;
+    log::replay(source, after, |_, change| copy.append(&change).map(drop))?;
+    copy.sync()
 }
 
 /// Makes an index at `dir`, which must not exist, from a copy; every file is compared with what `copied` says of it. On an

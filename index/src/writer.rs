@@ -5,9 +5,14 @@
 //! then commits the lexical half with the manifest as its payload: that is the commit point. Before it, a crash
 //! loses nothing because the log is replayed; after it, only files are left over that nobody names.
 //!
+//! `publish` does not wait for what is not encoded: such documents live without a vector for now, and the manifest names
+//! a place in the log before all of them. From there the log is replayed after a crash, over a state that holds some of
+//! its changes already: each puts or deletes a whole document, so the outcome is the same.
+//!
 //! After any failure the writer refuses further work: its memory may be ahead of the disk. The next writer starts
 //! from the commit and the log.
 
+use crate::backlog::{Backlog, Content, Entry};
 use crate::derive::derive;
 use crate::document::{Document, Value, check_id, joined};
 use crate::error::{IndexError, Result};
@@ -55,12 +60,6 @@ enum Presence {
     Whole,
 }
 
-/// A vector to be, in the order of its key.
-enum Queued {
-    Text(String),
-    Vector(Vec<f32>),
-}
-
 /// The writer of one index; see [`crate::Index::writer`]. Dropping it gives up what is not committed in memory;
 /// acknowledged changes stay in the log.
 pub struct Writer {
@@ -74,8 +73,9 @@ pub struct Writer {
     next: Manifest,
     /// Ids touched since the last commit.
     touched: BTreeMap<String, Presence>,
-    queue: Vec<(u64, Queued)>,
-    queued_texts: usize,
+    /// The last change that the current snapshot shows.
+    shown: u64,
+    backlog: Backlog,
     segment: Option<SegmentWriter>,
     encoded: u64,
     to_encode: u64,
@@ -89,8 +89,8 @@ impl Writer {
             Some(searcher) => searcher,
             None => shared.reload(false)?,
         };
-        remove_orphans(&shared, &base)?;
-        remove_foreign_segments(&shared)?;
+        shared.remove_orphans(&base)?;
+        shared.remove_foreign_segments()?;
         let dir = &shared.lexical_dir;
         let failed = || IndexError::lexical("start a writer", dir);
         // One indexing thread: document order, and with it every tie, is then the order of arrival.
@@ -108,15 +108,15 @@ impl Writer {
             log,
             base,
             touched: BTreeMap::new(),
-            queue: Vec::new(),
-            queued_texts: 0,
+            shown: committed,
+            backlog: Backlog::default(),
             segment: None,
             encoded: 0,
             to_encode: 0,
             failed: None,
         };
         let log_dir = writer.shared.log_dir.clone();
-        log::replay(&log_dir, committed, |_, change| writer.stage(change))?;
+        log::replay(&log_dir, committed, |sequence, change| writer.stage(sequence, change))?;
         Ok(writer)
     }
 
@@ -139,8 +139,8 @@ impl Writer {
         self.shared.hook.reached(Phase::Add);
         let change = Change::Add(Logged { id, title, text, metadata, fields, source, vector });
         self.guarded(|writer| {
-            writer.log.append(&change)?;
-            writer.stage(change)
+            let sequence = writer.log.append(&change)?;
+            writer.stage(sequence, change)
         })
     }
 
@@ -153,8 +153,8 @@ impl Writer {
         }
         let change = Change::Delete(id.to_owned());
         self.guarded(|writer| {
-            writer.log.append(&change)?;
-            writer.stage(change)
+            let sequence = writer.log.append(&change)?;
+            writer.stage(sequence, change)
         })?;
         Ok(true)
     }
@@ -172,7 +172,12 @@ impl Writer {
 
     /// Texts that wait to be encoded.
     pub fn waiting_texts(&self) -> usize {
-        self.queued_texts
+        self.backlog.texts()
+    }
+
+    /// The last change before all texts that wait: what came up to it will be whole with the next commit.
+    pub fn encoded_through(&self) -> u64 {
+        self.backlog.before_texts().unwrap_or_else(|| self.log.sequence())
     }
 
     /// Whether a document with this id lives, uncommitted changes included.
@@ -191,8 +196,18 @@ impl Writer {
         self.alive()?;
         self.guarded(|writer| {
             let changes = writer.commit_changes()?;
-            let merged = writer.merge_some()?;
-            Ok(CommitInfo { documents: writer.next.documents, changes, merged })
+            writer.committed(changes)
+        })
+    }
+
+    /// Makes all changes so far durable, and visible to all searches but those by vector, which find what is encoded
+    /// already; the rest follows with a later commit. Where no text waits it is [`Writer::commit`].
+    pub fn publish(&mut self) -> Result<CommitInfo> {
+        self.alive()?;
+        self.guarded(|writer| {
+            writer.encode_queue(writer.backlog.leading_vectors())?;
+            let changes = writer.commit_encoded()?;
+            writer.committed(changes)
         })
     }
 
@@ -208,6 +223,11 @@ impl Writer {
             let lexical: Vec<_> = lexical.into_iter().map(|(segment, _)| segment).collect();
             writer.merge_segments(&lexical, &vectors)
         })
+    }
+
+    fn committed(&mut self, changes: u64) -> Result<CommitInfo> {
+        let merged = self.merge_some()?;
+        Ok(CommitInfo { documents: self.next.documents, changes, merged })
     }
 
     fn alive(&self) -> Result<()> {
@@ -259,7 +279,7 @@ impl Writer {
     }
 
     /// Takes a logged change into memory.
-    fn stage(&mut self, change: Change) -> Result<()> {
+    fn stage(&mut self, sequence: u64, change: Change) -> Result<()> {
         match change {
             Change::Delete(id) => {
                 self.turn(&id, Presence::Absent)?;
@@ -278,7 +298,7 @@ impl Writer {
                     .add_document(self.lexical_document(key, &document))
                     .map_err(IndexError::lexical("add a document", &self.shared.lexical_dir))?;
                 if self.shared.settings.dense.is_some() && !is_bare {
-                    self.enqueue(key, document)?;
+                    self.enqueue(key, sequence, document)?;
                 }
                 Ok(())
             }
@@ -296,6 +316,7 @@ impl Writer {
         self.next.documents = self.next.documents - lives(before) + lives(after);
         self.next.without_vector = self.next.without_vector - is_bare(before) + is_bare(after);
         self.touched.insert(id.to_owned(), after);
+        self.backlog.forget(id);
         Ok(())
     }
 
@@ -341,38 +362,29 @@ impl Writer {
         }
     }
 
-    fn enqueue(&mut self, key: u64, document: Logged) -> Result<()> {
-        let queued = match document.vector {
-            Some(vector) => Queued::Vector(vector),
+    fn enqueue(&mut self, key: u64, sequence: u64, document: Logged) -> Result<()> {
+        let content = match document.vector {
+            Some(vector) => Content::Vector(vector),
             None => {
-                self.queued_texts += 1;
                 self.to_encode += 1;
-                Queued::Text(joined(&document.title, &document.text))
+                Content::Text(joined(&document.title, &document.text))
             }
         };
-        self.queue.push((key, queued));
-        let is_full = ENCODE_BATCH <= self.queued_texts || 4 * ENCODE_BATCH <= self.queue.len();
+        self.backlog.push(Entry { key, sequence, id: document.id, content });
+        let texts = self.backlog.texts();
+        let is_full = ENCODE_BATCH <= texts || 4 * ENCODE_BATCH <= self.backlog.len();
         // Writing what is a vector already is not worth deferring.
-        if is_full && (!self.shared.defer_encoding || self.queued_texts == 0) {
+        if is_full && (!self.shared.defer_encoding || texts == 0) {
             self.encode_queue(usize::MAX)?;
         }
         Ok(())
     }
 
-    /// Encodes the first `most` of what is queued and appends it to the vector segment.
+    /// Encodes the first `most` of what waits and appends it to the vector segment.
     fn encode_queue(&mut self, most: usize) -> Result<()> {
         let Some(dense) = self.shared.settings.dense.clone() else { return Ok(()) };
-        let rest = self.queue.split_off(most.min(self.queue.len()));
-        let queue = std::mem::replace(&mut self.queue, rest);
-        let is_text = |(_, queued): &&(u64, Queued)| matches!(queued, Queued::Text(_));
-        self.queued_texts = self.queue.iter().filter(is_text).count();
-        let texts: Vec<&str> = queue
-            .iter()
-            .filter_map(|(_, queued)| match queued {
-                Queued::Text(text) => Some(text.as_str()),
-                Queued::Vector(_) => None,
-            })
-            .collect();
+        let batch = self.backlog.take(most);
+        let texts: Vec<&str> = batch.iter().filter_map(Entry::text).collect();
         let mut encoded = Vec::new();
         if !texts.is_empty() {
             let reason = "the index was opened without an encoder";
@@ -391,10 +403,10 @@ impl Writer {
         }
         self.encoded += encoded.len() as u64;
         let mut encoded = encoded.into_iter();
-        for (key, queued) in queue {
-            let vector = match queued {
-                Queued::Vector(vector) => Some(vector),
-                Queued::Text(_) => encoded.next(),
+        for Entry { key, content, .. } in batch {
+            let vector = match content {
+                Content::Vector(vector) => Some(vector),
+                Content::Text(_) => encoded.next(),
             };
             let Some(vector) = vector else { unreachable!("the embedder returns one vector for each text") };
             let segment = match &mut self.segment {
@@ -416,25 +428,34 @@ impl Writer {
         Ok(())
     }
 
-    /// The commit: see the head of this file.
+    /// The commit of all there is: see the head of this file.
     fn commit_changes(&mut self) -> Result<u64> {
         self.log.sync()?;
-        let changes = self.log.sequence() - self.base.manifest.log_sequence;
         // In bounded batches also where all of it was left for now.
-        while !self.queue.is_empty() {
+        while 0 < self.backlog.len() {
             self.encode_queue(4 * ENCODE_BATCH)?;
         }
-        if let Some(segment) = self.segment.take() {
-            self.next.vectors.push(segment.finish()?);
-        }
-        if !self.derive_missing()? && changes == 0 {
+        self.commit_encoded()
+    }
+
+    /// The commit of all changes, with the vectors that there are.
+    fn commit_encoded(&mut self) -> Result<u64> {
+        self.log.sync()?;
+        let changes = self.log.sequence() - self.shown;
+        let finished = self.segment.take().map(SegmentWriter::finish).transpose()?;
+        self.next.vectors.extend(finished);
+        if !self.derive_missing()? && finished.is_none() && changes == 0 {
             return Ok(0);
         }
-        self.next.log_sequence = self.log.sequence();
+        self.next.log_sequence = self.backlog.before_all().unwrap_or_else(|| self.log.sequence());
+        if self.shared.settings.has_encoded_vectors() {
+            self.next.without_vector = self.backlog.living();
+        }
         self.commit_manifest()?;
+        self.shown = self.log.sequence();
         self.shared.hook.reached(Phase::Committed);
         self.touched.clear();
-        self.log.trim()?;
+        self.log.trim(self.next.log_sequence)?;
         Ok(changes)
     }
 
@@ -516,7 +537,7 @@ impl Writer {
         }
         shared.hook.reached(Phase::Merged);
         self.tantivy.garbage_collect_files().wait().map_err(failed())?;
-        remove_orphans(&shared, &self.base)?;
+        shared.remove_orphans(&self.base)?;
         Ok(lexical.len() + vectors.len())
     }
 
@@ -555,32 +576,4 @@ impl std::fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Writer").field("dir", &self.shared.dir).finish_non_exhaustive()
     }
-}
-
-/// Removes files that no committed state names; the caller holds the lock.
-fn remove_orphans(shared: &Shared, base: &Searcher) -> Result<()> {
-    let named: Vec<String> = base.manifest.vectors.iter().flat_map(|entry| entry.file_names()).collect();
-    for name in files::list(&shared.vector_dir)? {
-        if !named.contains(&name) {
-            files::remove(&shared.vector_dir.join(name))?;
-        }
-    }
-    let temporary = |name: &str| name.ends_with(files::TEMPORARY) || name.starts_with(".tmp");
-    for folder in [&shared.dir, &shared.log_dir, &shared.lexical_dir] {
-        for name in files::list(folder)? {
-            if temporary(&name) {
-                files::remove(&folder.join(name))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes segment files of the lexical half that no committed state names. Only before tantivy's writer starts: later
-/// ones may be under way.
-fn remove_foreign_segments(shared: &Shared) -> Result<()> {
-    for name in shared.foreign_segment_files()? {
-        files::remove(&shared.lexical_dir.join(name))?;
-    }
-    Ok(())
 }

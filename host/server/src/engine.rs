@@ -15,7 +15,7 @@ use orion_host::{
     Strategy, TrustStore,
     index::{Embedder, EmbeddingCache, Encoder, Index, IndexSettings, OpenOptions, Searcher},
     policy::{
-        Config, EmbeddedCheckpoint, Policy, PolicyError, PolicyOptions, Source, WeightFormat,
+        Config, EmbeddedCheckpoint, Policy, PolicyCounters, PolicyError, PolicyOptions, Source, WeightFormat,
         random_checkpoint, tiny_policy,
     },
 };
@@ -46,6 +46,8 @@ pub struct LoadedPolicy {
     pub generate: Arc<dyn Generate>,
     /// Tells one policy from another.
     pub identity: String,
+    /// The model itself, where it runs in this process.
+    pub local: Option<Policy>,
 }
 
 /// What becomes of a dense query where nothing can encode it.
@@ -345,6 +347,15 @@ impl<'s> Engine<'s> {
         Ok(loaded)
     }
 
+    /// What policies of this process did since they were loaded; nothing while one is being loaded.
+    pub fn policy_counters(&self) -> Vec<(PolicyChoice, PolicyCounters)> {
+        let Ok(policies) = self.policies.try_lock() else { return Vec::new() };
+        let local = |(choice, loaded): (&PolicyChoice, &Option<LoadedPolicy>)| {
+            Some((choice.clone(), loaded.as_ref()?.local.as_ref()?.counters()))
+        };
+        policies.iter().filter_map(local).collect()
+    }
+
     fn load_policy(&self, choice: &PolicyChoice) -> Result<Option<LoadedPolicy>, Failure> {
         let source = match choice {
             PolicyChoice::None => return Ok(None),
@@ -363,7 +374,7 @@ impl<'s> Engine<'s> {
             PolicyChoice::Endpoint(address) => {
                 let policy = EndpointPolicy::new(address, self.session.policy_key.clone())?;
                 let identity = policy.identity();
-                return Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }));
+                return Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity, local: None }));
             }
         };
         let (weights, device) = (self.session.policy_weights, self.session.device);
@@ -396,7 +407,7 @@ impl<'s> Engine<'s> {
         if info.device != "CPU" {
             identity = format!("{identity} on {}", info.device);
         }
-        Ok(Some(LoadedPolicy { generate: Arc::new(policy), identity }))
+        Ok(Some(LoadedPolicy { generate: Arc::new(policy.clone()), identity, local: Some(policy) }))
     }
 
     /// A checkpoint of random weights in nano's shape, made on first use.

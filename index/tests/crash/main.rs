@@ -80,12 +80,18 @@ fn child(dir: &Path, seed: u64, phase: &str, times: u64, stop: bool) {
             }
         }
     });
-    let index = Index::open(dir, orion_index::OpenOptions { hook, ..work::options() }).unwrap();
+    // Texts are left unencoded, so that some of them wait when others are published.
+    let options = orion_index::OpenOptions { hook, defer_encoding: true, ..work::options() };
+    let index = Index::open(dir, options).unwrap();
     let mut writer = index.writer().unwrap();
     for (number, batch) in work::batches(seed).enumerate() {
         batch.iter().for_each(|change| work::apply(&mut writer, change));
         writer.sync().unwrap();
         say(&format!("ack {}", number + 1));
+        if number % 3 != 2 {
+            writer.encode_some(2).unwrap();
+            writer.publish().unwrap();
+        }
         if number % 3 == 2 {
             writer.commit().unwrap();
         }

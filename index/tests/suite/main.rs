@@ -5,6 +5,7 @@ mod common;
 mod damage;
 mod dense;
 mod own_vectors;
+mod published;
 mod services;
 mod several;
 mod snapshot;

@@ -253,7 +253,7 @@ fn sources_and_deferred_texts() {
         assert_eq!(ids(&searcher.structured(&word, &[], 0, 10, None).unwrap()), ["077"]);
     };
     drop(index);
-    let index = Index::open(&path, deferred()).unwrap();
+    let index = Index::open(&path, options()).unwrap();
     check(&index.searcher());
     let mut writer = index.writer().unwrap();
     let mut wrong = document("x", "y");

@@ -115,6 +115,9 @@ pub enum IndexCommand {
     ///
     /// Documents are put under their ids, in batches: pushing twice changes nothing, and an interrupted push goes on where
     /// it stopped. Documents that the index no longer has stay in the engine.
+    ///
+    /// Tried with the real PostgreSQL 18 with pgvector, Sphinx 2.2 and Milvus 2.3. OpenSearch, Elasticsearch and Milvus 2.4 were
+    /// tried by their protocols alone, Manticore not at all.
     #[command(
         after_help = "Examples:\n  orion index push notes --to cluster --config orion.toml\n  orion index push notes --to cluster --config orion.toml --fresh --json"
     )]

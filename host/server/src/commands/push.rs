@@ -80,6 +80,15 @@ pub(super) fn run(order: &Order, session: &Session) -> Result<Verdict, Failure> 
         )));
     }
     let attempted = format!("pushing `{}` to `{}`", order.name, order.to);
+    if has_vectors && 0 < searcher.unencoded() {
+        let waiting = counted(searcher.unencoded() as usize, "document", "documents");
+        let failure =
+            Failure::new(format!("{attempted}: expected a vector of each document, {waiting} wait for one"));
+        return Err(failure.hint(format!(
+            "a running server embeds them: `POST /{0}/_refresh` waits; without one, `orion index commit {0}`",
+            order.name
+        )));
+    }
     let dimensions = dense.filter(|_| has_vectors).map(|dense| dense.dimensions);
     let kinds = searcher.metadata().iter().filter_map(|(name, kind)| Some((name.clone(), to_kind(*kind)?)));
     backend.prepare(dimensions, &kinds.collect()).attempt(attempted.clone())?;

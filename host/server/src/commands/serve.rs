@@ -7,7 +7,8 @@ use crate::{
     Verdict,
     adapters::backends::Backends,
     args::ServeArgs,
-    failure::Failure,
+    engine::Engine,
+    failure::{Explain, Failure},
     http::{
         self,
         config::{Config, EXAMPLE},
@@ -29,6 +30,11 @@ pub(super) fn run(args: &ServeArgs, session: &Session) -> Result<Verdict, Failur
     };
     if args.check {
         Backends::open(&config)?;
+        http::check_tls(&config)?;
+        let strategy = &config.adaptive.strategy;
+        if orion_bundle::component(strategy).is_none() {
+            Engine::new(session, &[])?.strategy(strategy).attempt("checking `adaptive.strategy`")?;
+        }
         let keys = config.keys.len();
         if session.terminal.json {
             session.terminal.print_json(&serde_json::json!({ "listen": config.listen, "keys": keys }))?;

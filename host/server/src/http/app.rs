@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use orion_host::index::{Catalog, EmbeddingCache, IndexSettings, MOST_FIELDS, OpenOptions};
+use orion_host::index::{Catalog, EmbedCounts, EmbeddingCache, IndexSettings, MOST_FIELDS, OpenOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
@@ -156,7 +156,8 @@ impl App {
             encoder: self.engine.encoder()?,
             cache: self.cache.clone(),
             writer_memory_bytes: WRITER_MEMORY_BYTES,
-            defer_encoding: true,
+            // Who only offers tools leaves writing to others, and takes what they left whole.
+            defer_encoding: !self.only_tools,
             ..OpenOptions::default()
         })
     }
@@ -356,6 +357,29 @@ impl App {
             )));
         }
         self.adaptive.acquire().await.map_err(|_| ApiError::fault("the server is stopping"))
+    }
+
+    /// Adaptive searches that run, and those that wait for a place.
+    pub fn adaptive_load(&self) -> (usize, usize) {
+        let running = self.adaptive_most.saturating_sub(self.adaptive.available_permits());
+        (running, self.adaptive_waiting.load(Ordering::Relaxed))
+    }
+
+    /// What the encoder was asked for.
+    pub fn embed_counts(&self) -> EmbedCounts {
+        let encoder = self.engine.encoder().ok().flatten();
+        encoder.map_or_else(EmbedCounts::default, |encoder| encoder.counts())
+    }
+
+    /// The name that requests use for a policy; its place, where they have none for it any more.
+    pub fn policy_name(&self, choice: &PolicyChoice) -> String {
+        let config = self.config();
+        match (choice, config.adaptive.policies.iter().find(|(_, known)| *known == choice)) {
+            (PolicyChoice::Nano, _) => "nano".to_owned(),
+            (_, Some((name, _))) => name.clone(),
+            (PolicyChoice::Folder(folder), None) => folder.display().to_string(),
+            (other, None) => format!("{other:?}"),
+        }
     }
 
     /// A policy by the name that requests may use.

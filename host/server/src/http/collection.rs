@@ -1,15 +1,15 @@
 //! One open index: its mapping, its one writer on a thread of its own, and what that has acknowledged but not committed.
 //!
-//! Changes go through a bounded queue to `writing.rs`, which answers once they are in the write-ahead log; embedding
-//! and commit follow between two jobs. Until then a document is got from `pending`, so that what was put can be got at
-//! once; searches see it after the commit.
+//! Changes go through a bounded queue to `writing.rs`, which answers once they are in the write-ahead log; commits and
+//! embedding follow between two jobs. Until the commit a document is got from `pending`, so that what was put can be got at
+//! once; then searches by words see it, and, once it is embedded, searches by vector.
 
 use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::{SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -148,7 +148,7 @@ pub type Outcomes = Vec<Result<Done, (String, ApiError)>>;
 pub enum Job {
     /// Change documents and acknowledge.
     Write(Vec<Operation>, oneshot::Sender<Outcomes>),
-    /// Embed and commit everything that was acknowledged.
+    /// Embed and commit what was acknowledged so far.
     Refresh(oneshot::Sender<Result<(), ApiError>>),
     /// End.
     Stop,
@@ -177,8 +177,6 @@ pub struct Collection {
     pub(super) pending: RwLock<BTreeMap<String, Option<Kept>>>,
     /// Documents that wait to be embedded.
     pub(super) waiting: AtomicUsize,
-    /// Whether the writer is to end as soon as it can.
-    pub(super) stopping: AtomicBool,
     /// Jobs in the queue.
     pub(super) queued: AtomicUsize,
     pub(super) bounds: RwLock<WriteBounds>,
@@ -224,7 +222,6 @@ impl Collection {
             elsewhere: OnceLock::new(),
             pending: RwLock::default(),
             waiting: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
             queued: AtomicUsize::new(0),
             bounds: RwLock::new(bounds),
             jobs,
@@ -359,7 +356,6 @@ impl Collection {
 
     /// Ends the writer: what is acknowledged is committed if that costs no embedding, else left to the log.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
         // A full queue drains: the writer goes on taking jobs until this one comes.
         let _ = self.jobs.send(Job::Stop);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();

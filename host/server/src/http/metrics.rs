@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use orion_host::{Outcome, PluginStatistics};
+use orion_host::{Outcome, PluginStatistics, policy::PolicyCounters};
 
 use super::{
     app::App,
@@ -150,6 +150,8 @@ impl Metrics {
             line(&mut text, name, "", value);
         }
         self.push_gauges(&mut text, app);
+        push_model(&mut text, app);
+        push_caches(&mut text, app);
         push_backends(&mut text, app);
         push_plugins(&mut text, app);
         text
@@ -160,6 +162,11 @@ impl Metrics {
         line(text, "orion_requests_running", "", self.running.load(Ordering::Relaxed) as f64);
         head(text, "orion_mcp_calls_running", "gauge", "Calls of tools at work.");
         line(text, "orion_mcp_calls_running", "", self.mcp_running.load(Ordering::Relaxed) as f64);
+        let (running, waiting) = app.adaptive_load();
+        head(text, "orion_adaptive_running", "gauge", "Adaptive searches at work.");
+        line(text, "orion_adaptive_running", "", running as f64);
+        head(text, "orion_adaptive_waiting", "gauge", "Adaptive searches that wait for a place.");
+        line(text, "orion_adaptive_waiting", "", waiting as f64);
         head(text, "orion_cursors", "gauge", "Scrolls and points in time that are held.");
         line(text, "orion_cursors", "", app.cursors.len() as f64);
         let collections = app.all_collections();
@@ -182,6 +189,75 @@ impl Metrics {
             let queued = one.queued.load(Ordering::Relaxed) as f64;
             line(text, "orion_index_queued_requests", &format!("index=\"{}\"", one.name), queued);
         }
+    }
+}
+
+/// One number of a policy's counters.
+type PolicyNumber = fn(&PolicyCounters) -> f64;
+
+/// What the policies' threads and the encoder do: the sizes of their batches, and what waits.
+fn push_model(text: &mut String, app: &App) {
+    let policies: Vec<(String, PolicyCounters)> = app
+        .engine
+        .policy_counters()
+        .into_iter()
+        .map(|(choice, counters)| (format!("policy=\"{}\"", quoted(&app.policy_name(&choice))), counters))
+        .collect();
+    let name = "orion_policy_batch_tokens";
+    head(text, name, "summary", "Tokens that a policy's model takes at once, of all searches together.");
+    for (labels, counters) in &policies {
+        line(text, &format!("{name}_sum"), labels, counters.rows as f64);
+        line(text, &format!("{name}_count"), labels, counters.steps as f64);
+    }
+    let numbers: [(&str, &str, &str, PolicyNumber); 5] = [
+        ("orion_policy_sequences_running", "gauge", "Sequences that a policy works on.", |one| {
+            one.active_sequences as f64
+        }),
+        (
+            "orion_policy_sequences_waiting",
+            "gauge",
+            "Sequences that wait for a place or for memory.",
+            |one| one.waiting_sequences as f64,
+        ),
+        ("orion_policy_state_bytes", "gauge", "What a policy remembers of the searches that run.", |one| {
+            one.state_bytes as f64
+        }),
+        ("orion_policy_evicted_states_total", "counter", "States that were given up for room.", |one| {
+            one.evicted_states as f64
+        }),
+        ("orion_policy_tokens_read_again_total", "counter", "Tokens of given up states.", |one| {
+            one.recomputed_tokens as f64
+        }),
+    ];
+    for (name, kind, help, number) in numbers {
+        head(text, name, kind, help);
+        for (labels, counters) in &policies {
+            line(text, name, labels, number(counters));
+        }
+    }
+    let counts = app.embed_counts();
+    let name = "orion_encoder_batch_texts";
+    head(text, name, "summary", "Texts that the sentence encoder is given at once.");
+    line(text, &format!("{name}_sum"), "", counts.texts as f64);
+    line(text, &format!("{name}_count"), "", counts.batches as f64);
+}
+
+/// `embeddings`: vectors of texts, on disk. `recent`: of the latest queries, in memory. `components`: compiled strategies.
+fn push_caches(text: &mut String, app: &App) {
+    let counts = app.embed_counts();
+    let (compiled, not_compiled) = app.engine.host().compiled_hits_and_misses();
+    let caches = [
+        ("embeddings", counts.cached, counts.not_cached),
+        ("recent", counts.remembered, counts.not_remembered),
+        ("components", compiled, not_compiled),
+    ];
+    head(text, "orion_cache_hits_total", "counter", "What was found in a cache.");
+    for (cache, hits, _) in caches {
+        line(text, "orion_cache_hits_total", &format!("cache=\"{cache}\""), hits as f64);
+    }
+    head(text, "orion_cache_misses_total", "counter", "What was looked for in a cache and not found.");
+    for (cache, _, misses) in caches {
+        line(text, "orion_cache_misses_total", &format!("cache=\"{cache}\""), misses as f64);
     }
 }
 

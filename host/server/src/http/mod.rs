@@ -55,6 +55,7 @@ use crate::{
     engine::Engine,
     failure::{Explain, Failure},
     http::{app::App, config::Config},
+    places::Places,
 };
 
 pub(crate) use search::is_like as search_fits;
@@ -78,13 +79,28 @@ fn prepared(config: Config, mut session: Session, only_tools: bool) -> Result<Ar
     let options =
         HostOptions { concurrent_searches: config.bounds.adaptive_searches as u32, ..HostOptions::default() };
     let engine = Engine::with_host(session, &[], options)?;
-    engine.warn_without_encoder()?;
+    if engine.encoder()?.is_none() {
+        let (place, hint) = (session.places.minilm(), Places::models_hint());
+        tracing::warn!(
+            "there is no dense encoder in `{}`: searches are lexical only; {hint}",
+            place.display()
+        );
+    }
     let (catalog, cache) = (session.places.catalog()?, session.places.embedding_cache());
     Ok(Arc::new(App::new(engine, config, data, catalog, cache, only_tools)?))
 }
 
 fn threads() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().attempt("starting the server's threads")
+}
+
+fn acceptor(config: &Config) -> Result<Option<tokio_rustls::TlsAcceptor>, Failure> {
+    config.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()
+}
+
+/// Reads what TLS needs, as serving would.
+pub fn check_tls(config: &Config) -> Result<(), Failure> {
+    acceptor(config).map(drop)
 }
 
 /// Serves until a signal ends it. `file` is read again on SIGHUP. With `only_tools` nothing but the tools of
@@ -96,7 +112,7 @@ pub fn serve(
     only_tools: bool,
 ) -> Result<Verdict, Failure> {
     let log = logs::start(&config);
-    let tls = config.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
+    let tls = acceptor(&config)?;
     let app = prepared(config, session, only_tools)?;
     let runtime = threads()?;
     let served = runtime.block_on(run(&app, tls, file, &log));

@@ -1,4 +1,8 @@
-//! The thread that writes one index: jobs first, embedding between them, a commit when there is a pause.
+//! The thread that writes one index: jobs first, embedding between them, and commits.
+//!
+//! Nothing here keeps a job waiting for longer than a few embeddings or one commit take. Changes are published once they
+//! are as old as the refresh interval, embedded or not: searches by words find them then, searches by vector follow. A
+//! refresh is answered by the first commit after everything before it was embedded, while later changes go on coming in.
 
 use std::{
     collections::BTreeMap,
@@ -13,17 +17,21 @@ use std::{
 use axum::http::StatusCode;
 use orion_host::index::Writer;
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
 use super::{
     collection::{Change, Collection, Done, Job, Kept, Operation, Outcomes},
     error::ApiError,
 };
 
-/// Documents embedded between two looks at the queue: a fraction of a second on a slow machine.
-const EMBED_STEP: usize = 16;
+/// How long embedding may take between two looks at the queue: as many documents as this is enough for on this machine, with
+/// what else it does. Clients see it as the least that a write takes under load.
+const STEP_TIME: Duration = Duration::from_millis(200);
+/// Most documents of one step: more at once are not encoded quicker.
+const MOST_STEP: usize = 64;
 /// Jobs that share one sync of the log.
 const JOBS_A_SYNC: usize = 8;
-/// Under steady load a commit comes after this many refresh intervals, embedded or not.
+/// While many documents wait to be embedded, a commit comes every so many refresh intervals, for those that are.
 const LATEST_INTERVALS: u32 = 30;
 /// How long an idle thread sleeps at most.
 const IDLE: Duration = Duration::from_secs(3_600);
@@ -31,6 +39,9 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Works until it is told to stop or the collection is gone.
 pub(super) fn run(collection: &Weak<Collection>, jobs: &Receiver<Job>) {
     let mut state = State::default();
+    if let Some(collection) = collection.upgrade() {
+        state.begin(&collection);
+    }
     loop {
         let job = match jobs.recv_timeout(state.patience(collection)) {
             Ok(job) => Some(job),
@@ -50,28 +61,67 @@ pub(super) fn run(collection: &Weak<Collection>, jobs: &Receiver<Job>) {
         }
         if let Err(error) = state.get_on(&collection) {
             tracing::error!(index = collection.name, "the writer failed and starts anew: {}", error.reason);
-            state.writer = None;
+            state.fail(&error);
         }
     }
 }
+
+/// Who waits for a refresh.
+type Refreshed = oneshot::Sender<Result<(), ApiError>>;
 
 #[derive(Default)]
 struct State {
     /// Opened with the first change, so that the command line can write to an index that nobody changes here.
     writer: Option<Writer>,
-    /// When the first change came that is not committed.
-    dirty_since: Option<Instant>,
+    /// Whether anything is not committed, or not with its vectors.
+    is_dirty: bool,
+    /// When the first change came that no search sees yet.
+    unseen_since: Option<Instant>,
+    /// When the last commit was, or the writer failed.
+    last: Option<Instant>,
+    /// Who waits until the changes up to a number are embedded and visible.
+    refreshes: Vec<(u64, Refreshed)>,
+    /// How long the last commit took.
+    took: Duration,
+    /// Documents of the next step of embedding.
+    step: usize,
 }
 
 impl State {
+    /// What a crash or a stop left is embedded without being asked for, unless another process writes here.
+    fn begin(&mut self, collection: &Collection) {
+        let searcher = collection.searcher();
+        if searcher.unencoded() == 0 || !searcher.can_encode() {
+            return;
+        }
+        match collection.index.writer() {
+            Ok(writer) => (self.writer, self.is_dirty) = (Some(writer), true),
+            Err(error) => {
+                tracing::warn!(index = collection.name, "documents wait to be embedded, by others: {error}");
+            }
+        }
+    }
+
+    /// How old changes become before they are published. Where commits are slow they take a fifth of the time, no more.
+    fn interval(&self, collection: &Collection) -> Duration {
+        let refresh = collection.bounds.read().unwrap_or_else(PoisonError::into_inner).refresh;
+        refresh.max(self.took * 4)
+    }
+
     fn patience(&self, collection: &Weak<Collection>) -> Duration {
-        let Some(since) = self.dirty_since else { return IDLE };
-        if self.writer.as_ref().is_some_and(|writer| 0 < writer.waiting_texts()) {
-            return Duration::ZERO;
+        if !self.is_dirty {
+            return IDLE;
         }
         let Some(collection) = collection.upgrade() else { return Duration::ZERO };
-        let bounds = *collection.bounds.read().unwrap_or_else(PoisonError::into_inner);
-        bounds.refresh.saturating_sub(since.elapsed())
+        let interval = self.interval(&collection);
+        match (&self.writer, self.unseen_since) {
+            // After a failure.
+            (None, _) => self.last.map_or(Duration::ZERO, |last| interval.saturating_sub(last.elapsed())),
+            (Some(writer), Some(since)) if writer.waiting_texts() == 0 && self.refreshes.is_empty() => {
+                interval.saturating_sub(since.elapsed())
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// Whether it is to stop.
@@ -99,7 +149,8 @@ impl State {
         };
         if synced.is_ok() && !fresh.is_empty() {
             collection.pending.write().unwrap_or_else(PoisonError::into_inner).append(&mut fresh);
-            self.dirty_since.get_or_insert_with(Instant::now);
+            self.unseen_since.get_or_insert_with(Instant::now);
+            self.is_dirty = true;
         }
         // Before the answers, so that who has one meets the bound that it caused.
         self.note_waiting(collection);
@@ -115,36 +166,81 @@ impl State {
             // A client that has gone is told nothing; its changes stay.
             let _ = sender.send(outcomes);
         }
-        if synced.is_err() {
-            self.writer = None;
+        if let Err(error) = &synced {
+            self.fail(error);
         }
-        if !refreshes.is_empty() {
-            let done = self.commit(collection);
-            if done.is_err() {
-                self.writer = None;
-            }
-            refreshes.into_iter().for_each(|sender| {
-                let _ = sender.send(done.clone());
-            });
+        for sender in refreshes {
+            self.refresh(collection, sender);
         }
-        if stop && self.writer.as_ref().is_some_and(|writer| writer.waiting_texts() == 0) {
-            // What is not committed is in the log and comes with the next start.
-            let _ = self.commit(collection);
+        if stop {
+            self.stop(collection);
         }
         stop
     }
 
+    fn refresh(&mut self, collection: &Arc<Collection>, sender: Refreshed) {
+        let target = match self.writer(collection).map(|writer| writer.map(|writer| writer.sequence())) {
+            Ok(Some(sequence)) => sequence,
+            // Nobody writes here; another process may have written.
+            Ok(None) => {
+                let _ = sender.send(collection.index.refresh().map(drop).map_err(ApiError::from));
+                return;
+            }
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                return;
+            }
+        };
+        self.refreshes.push((target, sender));
+    }
+
+    /// The writer, where there is anything for it to do.
+    fn writer(&mut self, collection: &Arc<Collection>) -> Result<Option<&mut Writer>, ApiError> {
+        if self.writer.is_none() && self.is_dirty {
+            self.writer = Some(collection.index.writer()?);
+        }
+        Ok(self.writer.as_mut())
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.writer = None;
+        self.last = Some(Instant::now());
+        for (_, sender) in self.refreshes.drain(..) {
+            let _ = sender.send(Err(error.clone()));
+        }
+    }
+
+    fn stop(&mut self, collection: &Arc<Collection>) {
+        if self.writer.as_ref().is_some_and(|writer| writer.waiting_texts() == 0) {
+            // What is not committed is in the log and comes with the next start.
+            let _ = self.commit(collection);
+        }
+        let reason = "the server is stopping; what was acknowledged is in the log";
+        let stopping = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "index_closed_exception", reason);
+        self.fail(&stopping);
+    }
+
     /// Embeds some, or commits, when it is time.
     fn get_on(&mut self, collection: &Arc<Collection>) -> Result<(), ApiError> {
-        let (Some(since), Some(writer)) = (self.dirty_since, &mut self.writer) else { return Ok(()) };
-        let refresh = collection.bounds.read().unwrap_or_else(PoisonError::into_inner).refresh;
-        if 0 < writer.waiting_texts() && since.elapsed() < refresh * LATEST_INTERVALS {
-            writer.encode_some(EMBED_STEP)?;
-            self.note_waiting(collection);
-            return Ok(());
+        let (unseen_since, last) = (self.unseen_since, self.last);
+        let interval = self.interval(collection);
+        let Some(writer) = self.writer(collection)? else { return Ok(()) };
+        let is_waiting = 0 < writer.waiting_texts();
+        let through = writer.encoded_through();
+        let is_asked = self.refreshes.iter().any(|(target, _)| *target <= through);
+        let is_time = match unseen_since {
+            Some(since) => interval <= since.elapsed(),
+            None if is_waiting => last.is_none_or(|last| interval * LATEST_INTERVALS <= last.elapsed()),
+            None => self.is_dirty,
+        };
+        if is_asked || is_time {
+            return self.commit(collection);
         }
-        if refresh <= since.elapsed() {
-            self.commit(collection)?;
+        if is_waiting && let Some(writer) = &mut self.writer {
+            let began = Instant::now();
+            writer.encode_some(self.step.max(1))?;
+            self.step = next_step(self.step, began.elapsed());
+            self.note_waiting(collection);
         }
         Ok(())
     }
@@ -154,26 +250,20 @@ impl State {
         collection.waiting.store(waiting, Ordering::Relaxed);
     }
 
+    /// Makes everything visible, and whole as far as it is embedded; answers who waited for that.
     fn commit(&mut self, collection: &Arc<Collection>) -> Result<(), ApiError> {
-        let Some(writer) = &mut self.writer else {
-            // Another process may have written.
-            collection.index.refresh()?;
-            return Ok(());
-        };
-        while 0 < writer.waiting_texts() {
-            if collection.stopping.load(Ordering::Relaxed) {
-                return Err(ApiError::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "index_closed_exception",
-                    "the server is stopping; what was acknowledged is in the log",
-                ));
-            }
-            writer.encode_some(EMBED_STEP * 4)?;
-            collection.waiting.store(writer.waiting_texts(), Ordering::Relaxed);
-        }
-        writer.commit()?;
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let began = Instant::now();
+        writer.publish()?;
+        self.took = began.elapsed();
+        let through = writer.encoded_through();
+        self.is_dirty = 0 < writer.waiting_texts();
+        self.unseen_since = None;
+        self.last = Some(Instant::now());
         collection.pending.write().unwrap_or_else(PoisonError::into_inner).clear();
-        self.dirty_since = None;
+        for (_, sender) in self.refreshes.extract_if(.., |(target, _)| *target <= through) {
+            let _ = sender.send(Ok(()));
+        }
         Ok(())
     }
 
@@ -259,6 +349,18 @@ impl State {
     }
 }
 
+/// Documents of the step after one of `step` that took so long.
+fn next_step(step: usize, took: Duration) -> usize {
+    let next = if STEP_TIME < took {
+        step / 2
+    } else if took * 2 < STEP_TIME {
+        step * 2
+    } else {
+        step
+    };
+    next.clamp(1, MOST_STEP)
+}
+
 fn conflict(id: &str, reason: &str) -> ApiError {
     let reason = format!("[{id}]: version conflict, {reason}");
     ApiError::new(StatusCode::CONFLICT, "version_conflict_engine_exception", reason)
@@ -327,6 +429,23 @@ fn merge(into: &mut Map<String, Value>, part: Map<String, Value>) {
             (_, value) => {
                 into.insert(name, value);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{MOST_STEP, next_step};
+
+    #[test]
+    fn steps_of_embedding_fit_the_machine() {
+        // A document takes so many milliseconds.
+        for (each, expected) in [(500, 1..=1), (45, 2..=4), (10, 10..=20), (1, MOST_STEP..=MOST_STEP)] {
+            let settled =
+                (0..20).fold(0, |step, _| next_step(step, Duration::from_millis(each * step.max(1) as u64)));
+            assert!(expected.contains(&settled), "{each} ms: {settled}");
         }
     }
 }

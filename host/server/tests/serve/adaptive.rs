@@ -1,6 +1,6 @@
 //! Adaptive search over HTTP: strategies, filters, budgets, streams, hybrid and neural queries.
 
-use std::{io::Read, net::Shutdown, sync::Arc};
+use std::{net::Shutdown, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -112,6 +112,21 @@ fn strategies_answer_within_budgets() {
     let metrics = server.get("/_metrics").text;
     assert!(metrics.contains("orion_searches_total{strategy=\"lexical\",outcome=\"ok\"}"), "{metrics}");
     assert!(metrics.contains("orion_plugin_calls_total{plugin=\"beam\""), "{metrics}");
+    for name in [
+        "orion_search_turns_total",
+        "orion_policy_tokens_read_total",
+        "orion_policy_tokens_written_total",
+        "orion_retrievals_total",
+        "orion_policy_batch_tokens_sum{policy=\"nano\"}",
+        "orion_policy_batch_tokens_count{policy=\"nano\"}",
+    ] {
+        assert!(metric(&server, name).is_some_and(|number| 0.0 < number), "{name}: {metrics}");
+    }
+    let compiled = ["hits", "misses"].map(|what| format!("orion_cache_{what}_total{{cache=\"components\"}}"));
+    assert!(
+        compiled.iter().any(|name| metric(&server, name).is_some_and(|number| 0.0 < number)),
+        "{metrics}"
+    );
 }
 
 fn stream(server: &Server, query: &Value) {
@@ -141,28 +156,91 @@ fn stream(server: &Server, query: &Value) {
     let slip = json!({ "query": query, "ext": { "adaptive": { "strategy": "none such" } } });
     let answer = server.post("/notes/_search/stream", &slip.to_string());
     assert!(answer.text.starts_with("event: error\ndata: {\"error\":"), "{}", answer.text);
+}
 
-    // A client that goes away ends its search: the server is idle again.
-    let long = json!({ "query": query, "ext": { "adaptive": { "strategy": "beam", "turns": 8, "beam": 4, "params": { "width": 4 }, "budget": { "ms": 60_000 } } } });
-    let mut connection = server.open("POST", "/notes/_search/stream", &long.to_string());
-    let mut first = [0; 64];
-    assert!(0 < connection.read(&mut first).expect("a beginning"));
-    connection.shutdown(Shutdown::Both).expect("closed");
-    drop(connection);
-    let busy = |name: &str| server.get("/_metrics").text.lines().any(|line| line.starts_with(name));
-    assert!(busy("orion_requests_running"));
-    let quick = server.post(
-        "/notes/_search",
-        &json!({ "query": query, "ext": { "adaptive": { "strategy": "lexical" } } }).to_string(),
-    );
-    assert_eq!(quick.status, 200);
+/// One number of the metrics, by its name and labels.
+fn metric(server: &Server, name: &str) -> Option<f64> {
+    let text = server.get("/_metrics").text;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map(|number| number.parse().expect("a number"))
+}
+
+/// Waits until a metric has a value; a test that hangs here fails by its own time-out.
+fn wait_for(server: &Server, name: &str, value: f64) {
+    while metric(server, name) != Some(value) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_search() {
+    let server =
+        Server::with("[bounds]\nadaptive_searches = 1\n[adaptive]\nms = 600000\ntokens = 10000000\n");
+    fill(&server);
+    // Hundreds of thoughts: minutes of work.
+    let long = json!({ "query": { "match": { "title": "lamp reef" } }, "ext": { "adaptive": {
+        "strategy": "beam", "turns": 16, "beam": 8, "params": { "width": 8, "patience": 0 }, "budget": { "ms": 600_000 } } } });
+    for path in ["/notes/_search/stream", "/notes/_search"] {
+        let connection = server.open("POST", path, &long.to_string());
+        wait_for(&server, "orion_adaptive_running", 1.0);
+        while metric(&server, "orion_policy_sequences_running{policy=\"nano\"}")
+            .is_none_or(|count| count == 0.0)
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        connection.shutdown(Shutdown::Both).expect("closed");
+        drop(connection);
+        wait_for(&server, "orion_adaptive_running", 0.0);
+        wait_for(&server, "orion_policy_sequences_running{policy=\"nano\"}", 0.0);
+        // The model does no more for it, and the only place is free for the next one.
+        let fed = || metric(&server, "orion_policy_batch_tokens_sum{policy=\"nano\"}").expect("it ran");
+        let before = fed();
+        let lexical = json!({ "query": { "match": { "title": "lamp" } }, "ext": { "adaptive": { "strategy": "lexical" } } });
+        assert_eq!(server.post("/notes/_search", &lexical.to_string()).status, 200);
+        assert_eq!(before, fed(), "{path}");
+    }
+    // Neither came to its end.
+    assert_eq!(metric(&server, "orion_searches_total{strategy=\"beam\",outcome=\"ok\"}"), None);
+}
+
+#[test]
+fn pipelines_have_budgets_and_modes() {
+    let server = Server::new();
+    fill(&server);
+    let by = |adaptive: Value| {
+        let pipeline = json!({ "request_processors": [{ "adaptive": adaptive }] }).to_string();
+        assert_eq!(server.put("/_search/pipeline/p", &pipeline).status, 200, "{pipeline}");
+        let query = json!({ "query": { "match": { "title": "lamp reef" } } }).to_string();
+        let answer = server.post("/notes/_search?search_pipeline=p", &query);
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert!(!ids(&answer.json()).is_empty(), "{}", answer.text);
+        answer.json()
+    };
+    let reply = by(json!({ "turns": 3, "budget": { "retrievals": 2 } }));
+    let spent =
+        |reply: &Value, what: &str| reply["ext"]["adaptive"]["cost"][what].as_u64().expect("a number");
+    assert!(spent(&reply, "retrievals") <= 2 && reply["ext"]["adaptive"]["partial"] == true, "{reply}");
+    let reply = by(json!({ "turns": 3, "budget": { "tokens": 200 } }));
+    let tokens = spent(&reply, "tokens_prefilled") + spent(&reply, "tokens_decoded");
+    assert!(tokens <= 200 && reply["ext"]["adaptive"]["partial"] == true, "{reply}");
+    // No time for the policy: the plain ranking, told as that.
+    let reply = by(json!({ "turns": 16, "budget": { "ms": 1 } }));
+    assert!(reply["timed_out"] == true && reply["ext"]["adaptive"]["partial"] == true, "{reply}");
+    assert!(reply["ext"]["adaptive"]["degraded"]["kind"].is_string(), "{reply}");
+    let reply = by(json!({ "mode": "auto", "turns": 1 }));
+    assert_eq!(reply["ext"]["adaptive"]["strategy"], "auto");
+    // What a pipeline allows, the configuration may lower, and a request's own timeout.
+    let query = json!({ "query": { "match": { "title": "lamp" } }, "timeout": "1ms" }).to_string();
+    by(json!({ "turns": 16, "budget": { "ms": 100_000 } }));
+    let reply = server.post("/notes/_search?search_pipeline=p", &query).json();
+    assert_eq!(reply["timed_out"], true, "{reply}");
 }
 
 #[test]
 fn embeddings_and_hybrid_queries() {
     let Some(models) = models() else { return };
     let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-    let server = Server::over(folder, "[bounds]\nwaiting_documents = 50\n", Some(&models));
+    let server = Server::over(folder, "[bounds]\nwaiting_documents = 200\nrefresh_ms = 10\n", Some(&models));
     fill(&server);
     let search = |path: &str, body: Value| {
         let answer = server.post(path, &body.to_string());
@@ -197,16 +275,46 @@ fn embeddings_and_hybrid_queries() {
     assert_eq!((ids(&reply)[0], &reply["ext"]["adaptive"]["degraded"]), ("d1", &Value::Null));
 
     // What is acknowledged waits to be embedded, up to a bound; beyond it clients are told to come back.
-    let many: String = (0..300)
-        .map(|number| {
-            format!("{{\"index\":{{\"_id\":\"m{number}\"}}}}\n{{\"text\":\"passage {number} of many\"}}\n")
-        })
-        .collect();
-    assert_eq!(server.post("/notes/_bulk", &many).status, 200);
-    let refused = server.post("/notes/_bulk", &many);
+    let bulk = |from: usize| {
+        let one = |number: usize| {
+            let text = format!("passage {number} of many, which takes the encoder a while");
+            let document = json!({ "title": format!("m{number}"), "text": text });
+            format!("{{\"index\":{{\"_id\":\"m{number}\"}}}}\n{document}\n")
+        };
+        server.post("/notes/_bulk", &(from..from + 150).map(one).collect::<String>())
+    };
+    assert_eq!((bulk(0).status, bulk(150).status), (200, 200));
+    let refused = bulk(300);
     assert_eq!((refused.status, refused.header("retry-after")), (429, Some("2")), "{}", refused.text);
-    assert_eq!(server.get("/notes/_doc/m299").json()["_source"]["text"], "passage 299 of many");
-    assert_eq!(server.post("/notes/_refresh", "").status, 200);
+    assert_eq!(server.get("/notes/_doc/m299").json()["_source"]["title"], "m299");
+    // Words find all of it at once, also while most of it waits.
+    let last = json!({ "query": { "term": { "title": "m299" } } }).to_string();
+    while server.post("/notes/_count", &last).json()["count"] == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let waiting = "orion_index_waiting_documents{index=\"notes\"}";
+    assert!(metric(&server, waiting).is_some_and(|count| 0.0 < count));
     assert_eq!(server.post("/notes/_count", "").json()["count"], 305);
+    // A refresh waits for the vectors too, and keeps nobody else waiting.
+    std::thread::scope(|scope| {
+        let refresh = scope.spawn(|| server.post("/notes/_refresh", "").status);
+        while server.put("/notes/_doc/late", "{}").status == 429 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!refresh.is_finished());
+        assert_eq!(refresh.join().expect("an answer"), 200);
+    });
+    assert_eq!(server.post("/notes/_refresh", "").status, 200);
+    assert_eq!(metric(&server, waiting), Some(0.0));
+    let distant =
+        json!({ "query": { "neural": { "text": { "query_text": "passage", "k": 1000 } } }, "size": 1 });
+    assert_eq!(search("/notes/_search", distant)["hits"]["total"]["value"], 306);
+    let texts = metric(&server, "orion_encoder_batch_texts_sum").expect("a number");
+    assert!(
+        306.0 <= texts
+            && metric(&server, "orion_encoder_batch_texts_count").is_some_and(|count| count <= texts)
+    );
+    let embeddings = "orion_cache_misses_total{cache=\"embeddings\"}";
+    assert!(metric(&server, embeddings).is_some_and(|count| 306.0 <= count));
     assert_eq!(server.put("/notes/_doc/m1", "{}").status, 200);
 }

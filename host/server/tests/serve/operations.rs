@@ -1,6 +1,6 @@
 //! Health, logs, keys, bounds, TLS, signals, and what a power cut leaves.
 
-use std::{io::Read, process::Command, sync::Arc, time::Duration};
+use std::{io::Read, path::Path, process::Command, sync::Arc, time::Duration};
 
 use crate::{
     kills::survived,
@@ -119,6 +119,25 @@ fn configurations_are_checked() {
         said,
         "error: configuration `orion.toml` line 3: unknown key `bounds.body_byte`; did you mean `bounds.body_bytes`?\n"
     );
+    // What can be read is read: a certificate, the default strategy.
+    for (content, expected) in [
+        ("[tls]\ncertificate = \"none.pem\"\nkey = \"none.key\"\n", "error: reading `none.pem`\n"),
+        ("[adaptive]\nstrategy = \"beem\"\n", "error: checking `adaptive.strategy`\n"),
+    ] {
+        std::fs::write(folder.path().join("orion.toml"), content).expect("a file");
+        let (code, _, said) = run(&["serve", "--config", "orion.toml", "--check"]);
+        assert!(code == Some(2) && said.starts_with(expected), "{said}");
+    }
+    // The configurations that are deployed.
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    let container = std::fs::read_to_string(deploy.join("orion.toml")).expect("a file");
+    let map = std::fs::read_to_string(deploy.join("kubernetes/config.yaml")).expect("a file");
+    let (_, block) = map.split_once("orion.toml: |\n").expect("a block");
+    for content in [container, block.replace("\n    ", "\n")] {
+        std::fs::write(folder.path().join("orion.toml"), content.trim_start()).expect("a file");
+        let (_, out, said) = run(&["serve", "--config", "orion.toml", "--check"]);
+        assert_eq!(out, "sound: listens on 0.0.0.0:9200, 2 keys\n", "{said}");
+    }
 }
 
 #[test]
@@ -197,7 +216,7 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
 
 #[test]
 fn a_signal_lets_requests_finish() {
-    let server = Server::new();
+    let server = Server::with("[bounds]\ndrain_ms = 600000\n");
     assert_eq!(server.put("/notes/_doc/1?refresh=true", r#"{"title":"slow lamp"}"#).status, 201);
     let body = r#"{"query":{"match":{"title":"lamp"}},"ext":{"adaptive":{"strategy":"beam","turns":2}}}"#;
     let mut connection = server.open("POST", "/notes/_search/stream", body);
