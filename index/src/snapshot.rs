@@ -3,7 +3,8 @@
 //! A commit consists of files that never change, named by two small ones that are replaced whole. So a copy needs no
 //! writer to stand still: what the small files named is linked, or copied where the file system has no links, and taken
 //! again in the rare case that a merge removed some of it meanwhile. What is written later, the log and the small files,
-//! is never linked. Where documents still wait for their vectors the copy gets a log of its own, with their changes. The caller keeps the list of files with their checksums; nothing is put back that differs from it.
+//! is never linked. Where documents still wait for their vectors the copy gets a log of its own, with their changes. The
+//! caller keeps the list of files with their checksums; nothing is put back that differs from it.
 
 use crate::error::{IndexError, Result};
 use crate::files;
