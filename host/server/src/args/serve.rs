@@ -7,7 +7,7 @@ use clap::Args;
 /// `orion serve`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Tried with the clients opensearch-py 3.2 and @opensearch-project/opensearch 3.5, with no other engine's.\n\nExamples:\n  orion serve\n  orion serve --example\n  orion serve --config orion.toml --check\n  orion serve --config orion.toml\n  orion serve --openapi"
+    after_help = "Examples:\n  orion serve\n  orion serve --example\n  orion serve --config orion.toml --check\n  orion serve --config orion.toml\n  orion serve --openapi\n\nTried with the clients opensearch-py 3.2 and @opensearch-project/opensearch 3.5, with no other engine's."
 )]
 pub struct ServeArgs {
     /// The configuration [default: listen on 127.0.0.1:9200, the usual data folder, no keys]
