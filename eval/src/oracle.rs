@@ -31,7 +31,7 @@ pub struct Look {
 }
 
 /// One search as an oracle would have ended it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stopped {
     /// nDCG@10 of the stopping ranking, the ideal taken from all judgements.
     pub ndcg_10: f64,
@@ -91,23 +91,14 @@ pub fn stop(
 pub struct OracleRow {
     /// What the row is called.
     pub system: String,
-    /// [`Stopped::ndcg_10`].
-    pub ndcg_10: f64,
-    /// [`Stopped::ndcg_10_of_retrieved`].
-    pub ndcg_10_of_retrieved: f64,
-    /// [`Stopped::success_10`].
-    pub success_10: f64,
-    /// [`Stopped::mrr`].
-    pub mrr: f64,
-    /// [`Stopped::turns`].
-    pub turns: f64,
-    /// [`Stopped::looks`].
-    pub looks: f64,
+    /// Each of its numbers as a mean.
+    #[serde(flatten)]
+    pub means: Stopped,
     /// nDCG@10 of the same searches' own answers, which no judgement has touched: Table A's.
     pub honest_ndcg_10: f64,
     /// Seeds that went in.
     pub seeds: Vec<u64>,
-    /// [`Self::ndcg_10`] against the control's; `None` for the control itself and where none was named.
+    /// [`Stopped::ndcg_10`] against the control's; `None` for the control itself and where none was named.
     pub against_control: Option<Comparison>,
 }
 
@@ -178,12 +169,12 @@ impl OracleRow {
     fn cells(&self) -> Vec<String> {
         vec![
             self.system.clone(),
-            format!("{:.4}{}", self.ndcg_10, mark(self.against_control)),
-            format!("{:.4}", self.ndcg_10_of_retrieved),
-            format!("{:.4}", self.success_10),
-            format!("{:.4}", self.mrr),
-            format!("{:.1}", self.turns),
-            format!("{:.1}", self.looks),
+            format!("{:.4}{}", self.means.ndcg_10, mark(self.against_control)),
+            format!("{:.4}", self.means.ndcg_10_of_retrieved),
+            format!("{:.4}", self.means.success_10),
+            format!("{:.4}", self.means.mrr),
+            format!("{:.1}", self.means.turns),
+            format!("{:.1}", self.means.looks),
             format!("{:.4}", self.honest_ndcg_10),
         ]
     }

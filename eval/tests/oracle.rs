@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use expect_test::expect;
-use orion_eval::{Look, OracleRow, TableB, oracle::stop};
+use orion_eval::{
+    Look, OracleRow, TableB,
+    oracle::{Stopped, stop},
+};
 
 fn ids(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -60,12 +63,14 @@ fn a_higher_threshold_asks_for_better_documents() {
 fn says_what_it_is() {
     let row = OracleRow {
         system: "blind".to_owned(),
-        ndcg_10: 0.71,
-        ndcg_10_of_retrieved: 0.74,
-        success_10: 0.9,
-        mrr: 0.68,
-        turns: 1.4,
-        looks: 2.1,
+        means: Stopped {
+            ndcg_10: 0.71,
+            ndcg_10_of_retrieved: 0.74,
+            success_10: 0.9,
+            mrr: 0.68,
+            turns: 1.4,
+            looks: 2.1,
+        },
         honest_ndcg_10: 0.65,
         seeds: vec![1],
         against_control: None,

@@ -69,12 +69,14 @@ fn score_system(
     let over = |value: fn(&Stopped) -> f64| mean(&stopped.iter().map(value).collect::<Vec<f64>>());
     let row = OracleRow {
         system: system.to_owned(),
-        ndcg_10: over(|search| search.ndcg_10),
-        ndcg_10_of_retrieved: over(|search| search.ndcg_10_of_retrieved),
-        success_10: over(|search| search.success_10),
-        mrr: over(|search| search.mrr),
-        turns: over(|search| search.turns),
-        looks: over(|search| search.looks),
+        means: Stopped {
+            ndcg_10: over(|search| search.ndcg_10),
+            ndcg_10_of_retrieved: over(|search| search.ndcg_10_of_retrieved),
+            success_10: over(|search| search.success_10),
+            mrr: over(|search| search.mrr),
+            turns: over(|search| search.turns),
+            looks: over(|search| search.looks),
+        },
         honest_ndcg_10,
         seeds: order.seeds.to_vec(),
         against_control: None,
