@@ -116,7 +116,7 @@ unsafe fn block<E: Eights, const R: usize>(query: *const u8, rows: *const u8, le
         while at < length {
             let some = E::bytes(query.add(at));
             for (row, sum) in sums.iter_mut().enumerate() {
-                *sum = E::add(*sum, E::products(some, E::bytes(rows.add(row * length + at))));
+                *sum = E::add_products(*sum, some, E::bytes(rows.add(row * length + at)));
             }
             at += BYTES_STEP;
         }

@@ -151,17 +151,20 @@ impl GroupKernel for Q8 {
     unsafe fn products<E: Eights, const R: usize>(
         numbers: *const u8,
         x: *const u8,
-        _: *const i16,
+        x_sums: *const i16,
         blocks: usize,
     ) -> [E::Ints; R] {
-        // SAFETY: a block has eight pieces of 32 bytes, and 32 bytes of each row of activations.
+        // SAFETY: a block has eight pieces of 32 bytes, and 32 bytes and a sum of each row of activations.
         unsafe {
             let mut totals = [E::no_ints(); R];
+            for (r, total) in totals.iter_mut().enumerate() {
+                *total = E::lifted_start(x_sums.add(r * blocks));
+            }
             for piece in 0..8 {
-                let weights = E::bytes(numbers.add(32 * piece));
+                let weights = E::lifted(E::bytes(numbers.add(32 * piece)));
                 for (r, total) in totals.iter_mut().enumerate() {
                     let activations = E::four(x.add(r * blocks * 32 + 4 * piece));
-                    *total = E::add(*total, E::products(weights, activations));
+                    *total = E::add_lifted(*total, weights, activations);
                 }
             }
             totals
@@ -192,8 +195,8 @@ impl GroupKernel for Q4 {
                 let (low, high) = (E::low(both), E::high(both));
                 for (r, total) in totals.iter_mut().enumerate() {
                     let activations = x.add(r * blocks * 32 + 4 * piece);
-                    *total = E::add_pairs(*total, E::pairs(low, E::four(activations)));
-                    *total = E::add_pairs(*total, E::pairs(high, E::four(activations.add(16))));
+                    *total = E::add_pairs(*total, low, E::four(activations));
+                    *total = E::add_pairs(*total, high, E::four(activations.add(16)));
                 }
             }
             // No closure: it would not be compiled with the instruction set of the function around it.

@@ -22,29 +22,43 @@ pub(crate) enum Level {
     /// x86-64 with AVX2, FMA and F16C, which came together.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// The same with AVX-512 (F, BW, VL) and its integer products (VNNI). The same bits as [`Level::Avx2`].
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 /// The best level of this machine; detected once.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
-            return Level::Avx2;
-        }
-        Level::Plain
-    })
+    *LEVEL.get_or_init(|| levels().last().copied().unwrap_or(Level::Plain))
 }
 
-/// Name of the instruction set in use: `avx2+fma` or `plain`.
+/// All levels of this machine, the best last.
+pub(crate) fn levels() -> Vec<Level> {
+    let mut present = vec![Level::Plain];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+    {
+        present.push(Level::Avx2);
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+        {
+            present.push(Level::Avx512);
+        }
+    }
+    present
+}
+
+/// Name of the instruction set in use: `avx512+vnni`, `avx2+fma` or `plain`.
 pub fn cpu_level() -> &'static str {
     match level() {
         Level::Plain => "plain",
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => "avx2+fma",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => "avx512+vnni",
     }
 }
 
@@ -228,7 +242,7 @@ mod avx2 {
 
     /// Lanes 0 to 7 and 8 to 15.
     #[derive(Clone, Copy)]
-    pub(crate) struct Avx2(__m256, __m256);
+    pub(crate) struct Avx2(pub(super) __m256, pub(super) __m256);
 
     macro_rules! both {
         ($name:ident, $($x:ident),+) => {
@@ -363,6 +377,140 @@ mod avx2 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    //! One 512-bit register.
+    use super::{EXPONENT_MAGIC, V16};
+    use half::{bf16, f16};
+    use std::arch::x86_64::*;
+
+    /// All sixteen lanes.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Avx512(__m512);
+
+    macro_rules! all {
+        ($name:ident, $($x:expr),+) => {
+            // SAFETY: AVX-512 is present by the contract of the trait.
+            unsafe { Avx512($name($($x),+)) }
+        };
+    }
+
+    impl V16 for Avx512 {
+        // Twelve rows of one register leave room among 32; a multiply-add reads what it broadcasts from memory.
+        const TILE_ROWS: usize = 12;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> Self {
+            all!(_mm512_set1_ps, x)
+        }
+
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> Self {
+            // The caller gives 16 readable floats.
+            all!(_mm512_loadu_ps, p)
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(p: *const f16) -> Self {
+            // SAFETY: the caller gives 16 readable numbers, 32 bytes.
+            unsafe { Avx512(_mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(p: *const bf16) -> Self {
+            // SAFETY: the caller gives 16 readable numbers, 32 bytes. Its bits are the upper half of an f32's.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
+                Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut f32) {
+            // SAFETY: the caller gives 16 writable floats.
+            unsafe { _mm512_storeu_ps(p, self.0) }
+        }
+
+        #[inline(always)]
+        unsafe fn mul_add(self, b: Self, c: Self) -> Self {
+            all!(_mm512_fmadd_ps, self.0, b.0, c.0)
+        }
+
+        #[inline(always)]
+        unsafe fn add(self, b: Self) -> Self {
+            all!(_mm512_add_ps, self.0, b.0)
+        }
+
+        #[inline(always)]
+        unsafe fn sub(self, b: Self) -> Self {
+            all!(_mm512_sub_ps, self.0, b.0)
+        }
+
+        #[inline(always)]
+        unsafe fn mul(self, b: Self) -> Self {
+            all!(_mm512_mul_ps, self.0, b.0)
+        }
+
+        #[inline(always)]
+        unsafe fn div(self, b: Self) -> Self {
+            all!(_mm512_div_ps, self.0, b.0)
+        }
+
+        // The order of operands as with AVX2.
+        #[inline(always)]
+        unsafe fn at_least(self, floor: Self) -> Self {
+            all!(_mm512_max_ps, floor.0, self.0)
+        }
+
+        #[inline(always)]
+        unsafe fn at_most(self, ceiling: Self) -> Self {
+            all!(_mm512_min_ps, ceiling.0, self.0)
+        }
+
+        #[inline(always)]
+        unsafe fn two_to_the(self) -> Self {
+            // SAFETY: as in `all`.
+            unsafe {
+                let biased = _mm512_castps_si512(self.add(Self::splat(EXPONENT_MAGIC)).0);
+                Avx512(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn sum(self) -> f32 {
+            // SAFETY: as in `all`.
+            unsafe { self.halves().sum() }
+        }
+
+        #[inline(always)]
+        unsafe fn largest(self) -> f32 {
+            // SAFETY: as in `all`.
+            unsafe { self.halves().largest() }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            // SAFETY: a prefetch of any address is allowed.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+    }
+
+    impl Avx512 {
+        /// Lanes 0 to 7 and 8 to 15, so that folding them is written once.
+        #[inline(always)]
+        unsafe fn halves(self) -> super::Avx2 {
+            // SAFETY: as in `all`.
+            unsafe {
+                let high = _mm512_extractf64x4_pd::<1>(_mm512_castps_pd(self.0));
+                super::Avx2(_mm512_castps512_ps256(self.0), _mm256_castpd_ps(high))
+            }
+        }
+    }
+}
+
 /// Calls the kernel `$kernel::<V>` for the lanes of `$level`, compiled with that level's instructions; a kernel over
 /// two types is written `$kernel::<Number>`.
 ///
@@ -381,8 +529,18 @@ macro_rules! at_level {
                     // SAFETY: the features are enabled on this function.
                     unsafe { $kernel::<$crate::lanes::Avx2 $(, $number)?>($($arg),*) }
                 }
-                // SAFETY: `level` gives Avx2 only where AVX2 and FMA were detected.
+                // SAFETY: `levels` gives Avx2 only where AVX2 and FMA were detected.
                 unsafe { with_avx2($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            $crate::lanes::Level::Avx512 => {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+                unsafe fn with_avx512($($arg: $ty),*) $(-> $ret)? {
+                    // SAFETY: the features are enabled on this function.
+                    unsafe { $kernel::<$crate::lanes::Avx512 $(, $number)?>($($arg),*) }
+                }
+                // SAFETY: `levels` gives Avx512 only where these were detected.
+                unsafe { with_avx512($($arg),*) }
             }
         }
     };

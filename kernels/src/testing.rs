@@ -1,6 +1,6 @@
 //! What the tests of this crate share: numbers from a seed and the levels to try.
 
-use crate::lanes::{Level, level};
+pub(crate) use crate::lanes::levels as available_levels;
 
 /// `count` floats in [-1, 1) from a seed (SplitMix64).
 pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -13,11 +13,4 @@ pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f32> {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     (0..count).map(|_| next()).collect()
-}
-
-/// The plain level and, where it differs, this machine's best.
-pub(crate) fn available_levels() -> Vec<Level> {
-    let mut levels = vec![Level::Plain, level()];
-    levels.dedup();
-    levels
 }

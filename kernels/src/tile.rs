@@ -142,7 +142,13 @@ unsafe fn row_tiles<V: V16, N: Number>(p: Product<N>) {
                 3 => tile::<V, N, 3, 1>(part, ahead),
                 4 => tile::<V, N, 4, 1>(part, ahead),
                 5 => tile::<V, N, 5, 1>(part, ahead),
-                _ => tile::<V, N, 6, 1>(part, ahead),
+                6 => tile::<V, N, 6, 1>(part, ahead),
+                7 => tile::<V, N, 7, 1>(part, ahead),
+                8 => tile::<V, N, 8, 1>(part, ahead),
+                9 => tile::<V, N, 9, 1>(part, ahead),
+                10 => tile::<V, N, 10, 1>(part, ahead),
+                11 => tile::<V, N, 11, 1>(part, ahead),
+                _ => tile::<V, N, 12, 1>(part, ahead),
             }
         }
         row += height;
