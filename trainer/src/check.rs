@@ -9,6 +9,7 @@
 
 use crate::checkpoint::{self, load_model};
 use crate::data::{Example, Padded};
+use crate::device::DeviceArguments;
 use crate::error::{Result, TrainError};
 use crate::grpo::advantage::advantages;
 use crate::grpo::loss::Objective;
@@ -359,6 +360,14 @@ fn check_grpo(
 /// A checkpoint or file that does not read; a file without either part; lists that do not belong together. A number
 /// that deviates is no error here: see [`CheckReport::verdict`].
 pub fn check(folder: &Path, path: &Path) -> Result<CheckReport> {
+    check_as(folder, path, &Ok)
+}
+
+/// [`check`] of what `prepare` makes of a model: the same on a device, or in composed operations.
+///
+/// # Errors
+/// Those of [`check`] and of `prepare`.
+pub fn check_as(folder: &Path, path: &Path, prepare: &dyn Fn(Lfm2) -> Result<Lfm2>) -> Result<CheckReport> {
     let bytes = checkpoint::read(path)?;
     let golden: Golden = serde_json::from_slice(&bytes)
         .map_err(|error| TrainError::content(path, "golden numbers of training", error))?;
@@ -368,10 +377,11 @@ pub fn check(folder: &Path, path: &Path) -> Result<CheckReport> {
     let mut comparison = Comparison { path, quantities: Vec::new() };
     // GRPO first: the steps of the supervised part move the weights.
     if let Some(part) = &golden.grpo {
-        check_grpo(&mut comparison, &load_model(folder)?, &reference(folder)?, part)?;
+        let (model, reference) = (prepare(load_model(folder)?)?, prepare(reference(folder)?)?);
+        check_grpo(&mut comparison, &model, &reference, part)?;
     }
     if let Some(part) = &golden.sft {
-        check_sft(&mut comparison, &load_model(folder)?, part)?;
+        check_sft(&mut comparison, &prepare(load_model(folder)?)?, part)?;
     }
     Ok(CheckReport { golden: path.to_owned(), quantities: comparison.quantities })
 }
@@ -386,6 +396,8 @@ pub struct CheckArguments {
     /// JSON file with a part `sft`, a part `grpo`, or both.
     #[arg(long)]
     golden: PathBuf,
+    #[command(flatten)]
+    device: DeviceArguments,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -393,7 +405,8 @@ pub struct CheckArguments {
 
 /// Prints the largest deviation of each quantity; fails where one is out of tolerance.
 pub fn command(arguments: &CheckArguments) -> Result<()> {
-    let report = check(&arguments.model, &arguments.golden)?;
+    let device = arguments.device.open()?;
+    let report = check_as(&arguments.model, &arguments.golden, &|model| model.on(&device))?;
     let mut text = String::new();
     for Deviation { quantity, compared, largest, at, tolerance, relative, ok } in &report.quantities {
         let (verdict, kind) =

@@ -116,7 +116,8 @@ pub fn load(folder: &Path, settings: AdamWSettings) -> Result<(Lfm2, AdamW, Prog
 /// alone are read.
 pub fn restore(folder: &Path, model: Lfm2, settings: AdamWSettings) -> Result<(Lfm2, AdamW, Progress)> {
     if !model.is_adapted() {
-        return load(folder, settings);
+        let (read, optimiser, progress) = load(folder, settings)?;
+        return Ok((read.on(model.device())?, optimiser, progress));
     }
     model.load_adapters(folder)?;
     load_state(folder, model, settings)

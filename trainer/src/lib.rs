@@ -17,6 +17,7 @@
 pub mod check;
 pub mod checkpoint;
 pub mod data;
+pub mod device;
 pub mod endpoint;
 pub mod error;
 pub mod events;

@@ -5,6 +5,7 @@ use super::settings::{GrpoOverrides, GrpoSettings};
 use super::{Job, Outcome, run};
 use crate::checkpoint;
 use crate::data::Part;
+use crate::device::DeviceArguments;
 use crate::error::{Result, TrainError};
 use crate::model::LoraArguments;
 use crate::nano::{self, Inputs, PAD};
@@ -60,6 +61,8 @@ pub struct GrpoArguments {
     overrides: GrpoOverrides,
     #[command(flatten)]
     lora: LoraArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// The queries of one part of a source that have judged documents, by id.
@@ -82,9 +85,11 @@ pub fn command(arguments: &GrpoArguments) -> Result<()> {
     let mut settings = arguments.overrides.apply(GrpoSettings::load(arguments.config.as_deref())?);
     settings.check()?;
     let adapters = arguments.lora.settings(settings.seed);
-    let model = checkpoint::load_start(&arguments.model, adapters.as_ref())?;
+    let device = arguments.device.open()?;
+    let model = checkpoint::load_start(&arguments.model, adapters.as_ref())?.on(&device)?;
     let format = TrajectoryFormat::load(&arguments.model, model.config()).map_err(policy_error)?;
-    let reference = checkpoint::load_frozen(arguments.reference.as_ref().unwrap_or(&arguments.model))?;
+    let reference =
+        checkpoint::load_frozen(arguments.reference.as_ref().unwrap_or(&arguments.model))?.on(&device)?;
     if let Some(warning) = PermittedSet::shipping_warning(arguments.sets.iter().copied()) {
         eprintln!("{warning}");
     }

@@ -8,7 +8,7 @@ use crate::error::{Result, TrainError};
 use crate::model::Lfm2;
 use crate::optim::Gradients;
 use crate::sft::Workers;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 /// One candidate as it enters the update.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +96,8 @@ fn part(
         policy.push(own);
     }
     let count = slopes.len();
-    let weighted = (losses * Tensor::from_vec(slopes, count, &Device::Cpu)?)?.sum_all()?;
+    let slopes = Tensor::from_vec(slopes, count, losses.device())?;
+    let weighted = (losses * slopes)?.sum_all()?;
     let mut gradients = Gradients::default();
     gradients.add(&weighted.backward()?, model.variables())?;
     Ok(Part { loss, divergence, clipped, policy, gradients })

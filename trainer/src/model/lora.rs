@@ -227,7 +227,7 @@ impl Lfm2 {
             }
             let (quads, _) = view.data().as_chunks::<4>();
             let values: Vec<f32> = quads.iter().map(|quad| f32::from_le_bytes(*quad)).collect();
-            variable.set(&Tensor::from_vec(values, variable.dims(), &Device::Cpu)?)?;
+            variable.set(&Tensor::from_vec(values, variable.dims(), variable.device())?)?;
         }
         Ok(())
     }

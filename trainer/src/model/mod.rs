@@ -13,7 +13,7 @@ pub(crate) use lora::MATRICES;
 pub use lora::{LoraArguments, LoraSettings};
 
 use crate::error::{Result, TrainError};
-use crate::ops::{CausalSoftmax, CrossEntropy, FrozenLinear, HeadNormRotary, RmsNorm, ShortConv, SwiGlu};
+use crate::ops::{FrozenLinear, HeadNormRotary, Ops};
 use candle_core::{Device, Tensor, Var};
 use orion_policy::{Config, LayerKind, Weights};
 use std::collections::BTreeMap;
@@ -57,10 +57,12 @@ pub struct Lfm2 {
     variables: BTreeMap<String, Var>,
     /// `alpha / rank`, where the variables are adapters.
     adapter_scale: Option<f64>,
+    device: Device,
+    ops: Ops,
 }
 
 impl Lfm2 {
-    /// Takes tensors that fit `config`; fails on a missing or misshapen one. Names that the config does not know
+    /// Takes tensors on the CPU that fit `config`; fails on a missing or misshapen one. Names that the config does not know
     /// (a tied checkpoint may carry its head) are left aside.
     pub fn new(config: Config, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let mut model = Self::frozen(config, tensors)?;
@@ -88,7 +90,39 @@ impl Lfm2 {
             }
             weights.insert(name, tensor);
         }
-        Ok(Self { config, weights, variables: BTreeMap::new(), adapter_scale: None })
+        let (device, ops) = (Device::Cpu, Ops::Fused);
+        Ok(Self { config, weights, variables: BTreeMap::new(), adapter_scale: None, device, ops })
+    }
+
+    /// The model with its weights on `device`, where it computes from then on.
+    ///
+    /// # Errors
+    /// A device that has no room.
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        if device.is_cpu() {
+            return Ok(self);
+        }
+        for (name, weight) in &mut self.weights {
+            *weight = match self.variables.get_mut(name) {
+                None => weight.to_device(device)?,
+                Some(variable) => {
+                    *variable = Var::from_tensor(&variable.as_detached_tensor().to_device(device)?)?;
+                    variable.as_tensor().clone()
+                }
+            };
+        }
+        for (name, variable) in &mut self.variables {
+            if !self.weights.contains_key(name) {
+                *variable = Var::from_tensor(&variable.as_detached_tensor().to_device(device)?)?;
+            }
+        }
+        (self.device, self.ops) = (device.clone(), Ops::on(device));
+        Ok(self)
+    }
+
+    /// The model as it computes on devices other than the CPU, wherever it is: for comparison.
+    pub fn composed(self) -> Self {
+        Self { ops: Ops::Composed, ..self }
     }
 
     /// Fresh weights.
@@ -120,6 +154,11 @@ impl Lfm2 {
         Ok(Weights { tensors })
     }
 
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// The dimensions.
     pub fn config(&self) -> &Config {
         &self.config
@@ -147,14 +186,14 @@ impl Lfm2 {
     }
 
     fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let op = RmsNorm { epsilon: self.config.norm_epsilon };
-        Ok(x.apply_op2(self.weight(&format!("{name}.weight"))?, op)?)
+        let weight = self.weight(&format!("{name}.weight"))?;
+        Ok(self.ops.rms_norm(x, weight, self.config.norm_epsilon)?)
     }
 
     fn convolution(&self, x: &Tensor, at: &str, time: usize) -> Result<Tensor> {
         let hidden = self.config.hidden_size;
         let bcx = self.linear(x, &format!("{at}.conv.in_proj"))?; // [rows, 3 * hidden]
-        let mut y = bcx.apply_op2(self.weight(&format!("{at}.conv.conv.weight"))?, ShortConv { time })?;
+        let mut y = self.ops.short_conv(&bcx, self.weight(&format!("{at}.conv.conv.weight"))?, time)?;
         if let Some(bias) = self.weights.get(&format!("{at}.conv.conv.bias")) {
             y = (y + bcx.narrow(1, hidden, hidden)?.contiguous()?.broadcast_mul(bias)?)?;
         }
@@ -168,7 +207,8 @@ impl Lfm2 {
         let head_major = |name: &str, heads: usize| -> Result<Tensor> {
             let projected = self.linear(x, &format!("{at}.self_attn.{name}_proj"))?;
             let weight = self.weight(&format!("{at}.self_attn.{name}_layernorm.weight"))?;
-            Ok(projected.apply_op2(weight, HeadNormRotary { batch, time, heads, theta, epsilon })?)
+            let how = HeadNormRotary { batch, time, heads, theta, epsilon };
+            Ok(self.ops.head_norm_rotary(&projected, weight, how)?)
         };
         // Query heads of one group lie below each other, so that keys and values need no repetition.
         let rows = heads / kv_heads * time;
@@ -178,7 +218,7 @@ impl Lfm2 {
         let v = v.reshape((batch, time, kv_heads, width))?.transpose(1, 2)?.contiguous()?;
         let v = v.reshape((batch * kv_heads, time, width))?;
         let scores = q.matmul(&k.t()?)?; // [batch * kv_heads, rows, time]
-        let weights = scores.apply_op1(CausalSoftmax { time, scale: 1.0 / (width as f32).sqrt() })?;
+        let weights = self.ops.causal_softmax(&scores, time, 1.0 / (width as f32).sqrt())?;
         let mixed = weights.matmul(&v)?.reshape((batch, heads, time, width))?;
         let mixed = mixed.transpose(1, 2)?.contiguous()?.reshape((batch * time, heads * width))?;
         self.linear(&mixed, &format!("{at}.self_attn.out_proj"))
@@ -187,7 +227,7 @@ impl Lfm2 {
     fn feed_forward(&self, x: &Tensor, at: &str) -> Result<Tensor> {
         let gate = self.linear(x, &format!("{at}.feed_forward.w1"))?;
         let up = self.linear(x, &format!("{at}.feed_forward.w3"))?;
-        self.linear(&gate.apply_op2(&up, SwiGlu)?, &format!("{at}.feed_forward.w2"))
+        self.linear(&self.ops.swiglu(&gate, &up)?, &format!("{at}.feed_forward.w2"))
     }
 
     /// The normed state after the last layer, `[batch * time, hidden]`.
@@ -200,7 +240,7 @@ impl Lfm2 {
                 "batch: expected {batch} x {time} tokens below {vocabulary}, got {got} tokens"
             )));
         }
-        let ids = Tensor::from_slice(&input.tokens, batch * time, &Device::Cpu)?;
+        let ids = Tensor::from_slice(&input.tokens, batch * time, &self.device)?;
         let mut x = self.weight("model.embed_tokens.weight")?.index_select(&ids, 0)?;
         for (layer, kind) in self.config.layers.iter().enumerate() {
             let at = format!("model.layers.{layer}");
@@ -218,7 +258,7 @@ impl Lfm2 {
 
     /// Logits `[rows, vocabulary]` of chosen rows of [`Self::hidden`]'s result.
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
-        let rows = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
+        let rows = Tensor::from_slice(rows, rows.len(), &self.device)?;
         let picked = hidden.index_select(&rows, 0)?;
         let head = if self.config.tied_head { "model.embed_tokens.weight" } else { "lm_head.weight" };
         product(&picked, self.weight(head)?, None)
@@ -230,6 +270,6 @@ impl Lfm2 {
         let hidden = self.hidden(input)?;
         let rows: Vec<u32> = wanted.iter().map(|(row, _)| *row).collect();
         let targets = wanted.iter().map(|(_, token)| *token).collect();
-        Ok(self.logits(&hidden, &rows)?.apply_op1(CrossEntropy { targets })?)
+        Ok(self.ops.cross_entropy(&self.logits(&hidden, &rows)?, targets)?)
     }
 }

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 /// Operand: scores `[.., rows, time]`, where row `r` belongs to position `r % time`; later columns get weight 0.
 #[derive(Debug, Clone, Copy)]
-pub struct CausalSoftmax {
+pub(super) struct CausalSoftmax {
     /// Positions.
     pub time: usize,
     /// Multiplies every score.

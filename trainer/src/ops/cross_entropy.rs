@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// Operand `logits [rows, vocabulary]`; result `[rows]` in nats.
 #[derive(Debug, Clone)]
-pub struct CrossEntropy {
+pub(super) struct CrossEntropy {
     /// The token that each row should have predicted.
     pub targets: Vec<u32>,
 }

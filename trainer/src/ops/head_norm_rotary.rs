@@ -24,7 +24,7 @@ pub struct HeadNormRotary {
 
 impl HeadNormRotary {
     /// Cosines and sines, `[time, width / 2]` each; angles in f64, so that late positions stay exact.
-    fn angles(&self, width: usize) -> (Vec<f32>, Vec<f32>) {
+    pub(super) fn angles(&self, width: usize) -> (Vec<f32>, Vec<f32>) {
         let half = width / 2;
         let frequencies: Vec<f64> =
             (0..half).map(|i| 1.0 / self.theta.powf(2.0 * i as f64 / width as f64)).collect();

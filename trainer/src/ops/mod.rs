@@ -5,9 +5,11 @@
 //! operation here is one pass forward and one backward, in parallel over rows, and reduces in a fixed order
 //! whatever the number of threads, so that a resumed run equals an uninterrupted one bit for bit.
 //!
-//! All of them take contiguous `f32` tensors on the CPU. [`crate::model`] is their only user.
+//! Fused, they take contiguous `f32` tensors on the CPU. Elsewhere [`Ops::Composed`] writes each of them with candle's
+//! own differentiable operations; the tests hold both against each other. [`crate::model`] is their only user.
 
 mod causal_softmax;
+mod composed;
 mod cross_entropy;
 mod frozen_linear;
 mod head_norm_rotary;
@@ -15,16 +17,82 @@ mod rms_norm;
 mod short_conv;
 mod swiglu;
 
-pub use causal_softmax::CausalSoftmax;
-pub use cross_entropy::CrossEntropy;
+use causal_softmax::CausalSoftmax;
+use cross_entropy::CrossEntropy;
 pub use frozen_linear::FrozenLinear;
 pub use head_norm_rotary::HeadNormRotary;
-pub use rms_norm::RmsNorm;
-pub use short_conv::ShortConv;
-pub use swiglu::SwiGlu;
+use rms_norm::RmsNorm;
+use short_conv::ShortConv;
+use swiglu::SwiGlu;
 
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 use std::ops::Deref;
+
+/// How operations are computed. Both have the same operands, shapes and, up to rounding, the same values and gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ops {
+    /// One pass each, on the CPU alone.
+    Fused,
+    /// Of candle's operations, wherever candle computes.
+    Composed,
+}
+
+impl Ops {
+    /// What fits tensors on `device`.
+    pub fn on(device: &Device) -> Self {
+        if device.is_cpu() { Self::Fused } else { Self::Composed }
+    }
+
+    /// `x / sqrt(mean(x^2) + epsilon) * weight` (arXiv 1910.07467): `x [.., width]`, `weight [width]`.
+    pub fn rms_norm(self, x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
+        match self {
+            Self::Fused => x.apply_op2(weight, RmsNorm { epsilon }),
+            Self::Composed => composed::rms_norm(x, weight, epsilon),
+        }
+    }
+
+    /// Per-head norm and rotary positions: `x [batch * time, heads * width]` and `weight [width]` to `[batch, heads, time,
+    /// width]`.
+    pub fn head_norm_rotary(self, x: &Tensor, weight: &Tensor, how: HeadNormRotary) -> Result<Tensor> {
+        match self {
+            Self::Fused => x.apply_op2(weight, how),
+            Self::Composed => composed::head_norm_rotary(x, weight, &how),
+        }
+    }
+
+    /// Scaled softmax of `scores [.., rows, time]`; row `r` sees columns up to `r % time`, later ones get weight 0.
+    pub fn causal_softmax(self, scores: &Tensor, time: usize, scale: f32) -> Result<Tensor> {
+        match self {
+            Self::Fused => scores.apply_op1(CausalSoftmax { time, scale }),
+            Self::Composed => composed::causal_softmax(scores, time, scale),
+        }
+    }
+
+    /// LFM2's gated short convolution: `bcx [batch * time, 3 * width]` and `taps [width, 1, length]` to `[batch * time,
+    /// width]`.
+    pub fn short_conv(self, bcx: &Tensor, taps: &Tensor, time: usize) -> Result<Tensor> {
+        match self {
+            Self::Fused => bcx.apply_op2(taps, ShortConv { time }),
+            Self::Composed => composed::short_conv(bcx, taps, time),
+        }
+    }
+
+    /// `silu(gate) * up`, of one shape (arXiv 2002.05202).
+    pub fn swiglu(self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Fused => gate.apply_op2(up, SwiGlu),
+            Self::Composed => gate.silu()? * up,
+        }
+    }
+
+    /// Negative log-likelihood in nats of one target for each row of `logits [rows, vocabulary]`: `[rows]`.
+    pub fn cross_entropy(self, logits: &Tensor, targets: Vec<u32>) -> Result<Tensor> {
+        match self {
+            Self::Fused => logits.apply_op1(CrossEntropy { targets }),
+            Self::Composed => composed::cross_entropy(logits, &targets),
+        }
+    }
+}
 
 /// Rows handed to one task; small enough to balance two threads, large enough to hide the hand-over.
 const ROWS_PER_TASK: usize = 32;

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// `y = x / sqrt(mean(x^2) + epsilon) * weight`; operands `x [.., width]` and `weight [width]`.
 #[derive(Debug, Clone, Copy)]
-pub struct RmsNorm {
+pub(super) struct RmsNorm {
     /// Added to the mean square.
     pub epsilon: f32,
 }

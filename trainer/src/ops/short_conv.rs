@@ -10,7 +10,7 @@ use rayon::prelude::*;
 /// Operands `bcx [batch * time, 3 * width]` and `taps [width, 1, length]`; result `[batch * time, width]`.
 /// Tap `length - 1` belongs to the current position.
 #[derive(Debug, Clone, Copy)]
-pub struct ShortConv {
+pub(super) struct ShortConv {
     /// Positions of each sequence.
     pub time: usize,
 }

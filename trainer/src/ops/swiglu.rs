@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 /// Operands `gate` and `up` of one shape; the result has it too.
 #[derive(Debug, Clone, Copy)]
-pub struct SwiGlu;
+pub(super) struct SwiGlu;
 
 /// Elements handed to one task.
 const CHUNK: usize = 16 * 1024;

@@ -3,6 +3,7 @@
 use super::{Job, run};
 use crate::checkpoint;
 use crate::data::{Part, read_records};
+use crate::device::DeviceArguments;
 use crate::error::Result;
 use crate::model::LoraArguments;
 use crate::nano::{self, PAD};
@@ -69,13 +70,16 @@ pub struct SftArguments {
     variant: VariantArguments,
     #[command(flatten)]
     lora: LoraArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 /// Runs the command: talk to stderr, the policy's folder and the outcome, or JSON, to stdout.
 pub fn command(arguments: &SftArguments) -> Result<()> {
     let settings = arguments.overrides.apply(load_sft(arguments.config.as_deref())?);
     let adapters = arguments.lora.settings(settings.seed);
-    let start = checkpoint::load_start(&arguments.model, adapters.as_ref())?;
+    let start =
+        checkpoint::load_start(&arguments.model, adapters.as_ref())?.on(&arguments.device.open()?)?;
     let variant = &arguments.variant;
     let format = variant.format(&arguments.model, start.config())?;
     let records = variant.select(read_records(&arguments.data)?)?;

@@ -4,7 +4,7 @@
 
 use crate::common;
 use orion_policy::Checkpoint;
-use orion_trainer::check::{CheckReport, check, loss_and_gradients};
+use orion_trainer::check::{CheckReport, check, check_as, loss_and_gradients};
 use orion_trainer::data::{Example, Padded};
 use orion_trainer::model::Lfm2;
 use serde_json::Value;
@@ -36,6 +36,14 @@ fn example(value: &Value) -> Example {
         tokens: numbers("input_ids").into_iter().map(|id| u32::try_from(id).unwrap()).collect(),
         learn: numbers("labels").into_iter().map(|label| label != -100).collect(),
     }
+}
+
+#[test]
+fn the_operations_of_other_devices_match_the_reference_too() {
+    let Some(folder) = folder() else { return };
+    let report = check_as(&folder, &folder.join("training.json"), &|model| Ok(model.composed())).unwrap();
+    assert_eq!(report.quantities.len(), 11);
+    report.verdict().unwrap();
 }
 
 #[test]
