@@ -45,8 +45,8 @@ pub(crate) trait Eights {
     unsafe fn lifted_start(activation_sum: *const i16) -> Self::Ints;
     /// As [`Eights::add_products`], over lifted weights.
     unsafe fn add_lifted(sums: Self::Ints, lifted: Self::Bytes, activations: Self::Bytes) -> Self::Ints;
-    /// The same with the products of the first sixteen times `first`, those of the rest times `second`. Weights are in
-    /// -64 ..= 63.
+    /// Sums of four products each, those of the first sixteen bytes times `first`, those of the rest times `second`. Weights
+    /// are in -64 ..= 63.
     unsafe fn scaled_products(
         weights: Self::Bytes,
         activations: Self::Bytes,
