@@ -59,6 +59,8 @@ pub fn devices() -> Result<Vec<DeviceInfo>, DeviceError> {
 
 /// Whether there is a device at all.
 fn start() -> Result<bool, DeviceError> {
+    // A program that links the driver would not have started without it.
+    #[cfg(not(feature = "linked-cuda"))]
     // SAFETY: only tries to open a library by its well-known name.
     if !unsafe { sys::is_culib_present() } {
         return Err(DeviceError::NoDriver);
