@@ -77,6 +77,7 @@ case "$what" in
       oracle) how=(--control dense "${line[@]}" --strategy "dense,blind,$stages" --paper-protocol) ;;
       archetypes) how=(--control hybrid --turns 5 --strategy "hybrid,$(archetypes | paste -sd ,)") ;;
       specialists) how=(--control hybrid "${line[@]}" --strategy "hybrid,beam,$(archetypes | sed 's/^/beam@/' | paste -sd ,)") ;;
+      *) echo "$0: expected beam, line, oracle, archetypes or specialists, got $table" >&2 && exit 2 ;;
     esac
     # Policies are named by where they are.
     cd "$folder/policies"
